@@ -1,0 +1,4 @@
+DROP TABLE game_event_id;
+DROP TABLE game_event;
+DROP TABLE game_session;
+DROP TABLE game;

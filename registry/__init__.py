@@ -1,0 +1,79 @@
+"""Game sessions that survive a dropped connection, on PostgreSQL.
+
+`GameSessionRegistry` is the one class to call; everything else here is what it takes, returns
+or raises.
+"""
+
+from .api import GameSessionRegistry
+from .config import RegistryConfig
+from .embedded import EmbeddedPostgres
+from .errors import (
+    AheadOfLog,
+    EpochMismatch,
+    GameNotFound,
+    HistoryPruned,
+    InvalidArgument,
+    InvalidPayload,
+    InvalidToken,
+    LogCorrupted,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    RegistryError,
+    RegistryUnavailable,
+    SchemaMismatch,
+    SequenceConflict,
+    SessionExpired,
+    SessionNotFound,
+    SessionRevoked,
+    SessionTakenOver,
+    TokenReused,
+)
+from .model import (
+    Acknowledgement,
+    Cleanup,
+    Continuity,
+    GameEvent,
+    GameSession,
+    Heartbeats,
+    IssuedSession,
+    Replay,
+    Resumption,
+    SessionState,
+)
+from .schema import migrate
+
+__all__ = [
+    "Acknowledgement",
+    "AheadOfLog",
+    "Cleanup",
+    "Continuity",
+    "EmbeddedPostgres",
+    "EpochMismatch",
+    "GameEvent",
+    "GameNotFound",
+    "GameSession",
+    "GameSessionRegistry",
+    "Heartbeats",
+    "HistoryPruned",
+    "InvalidArgument",
+    "InvalidPayload",
+    "InvalidToken",
+    "IssuedSession",
+    "LogCorrupted",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "RegistryConfig",
+    "RegistryError",
+    "RegistryUnavailable",
+    "Replay",
+    "Resumption",
+    "SchemaMismatch",
+    "SequenceConflict",
+    "SessionExpired",
+    "SessionNotFound",
+    "SessionRevoked",
+    "SessionState",
+    "SessionTakenOver",
+    "TokenReused",
+    "migrate",
+]

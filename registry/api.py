@@ -1,0 +1,108 @@
+"""`GameSessionRegistry`, the one class of the library, put together from its parts."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from . import schema
+from .config import RegistryConfig
+from .database import Database
+from .errors import InvalidArgument
+from .log import Log
+from .sessions import Sessions
+from .upkeep import Upkeep
+
+
+class GameSessionRegistry(Sessions, Log, Upkeep):
+    """Game sessions that survive a dropped connection, kept in PostgreSQL.
+
+    For each game an ordered, gap-free log of events; for each of its players a session with
+    a resume token. `Sessions`, `Log` and `Upkeep` hold the methods, each beside the SQL file
+    of its name.
+
+    One registry serves any number of threads; any number of processes may use one database.
+    Every call blocks, for a bounded time: `config.pool_timeout` for a connection and
+    `config.statement_timeout` for the answer, then it raises `RegistryUnavailable`.
+    """
+
+    def __init__(
+        self, pool: ConnectionPool[Connection[Any]], *, config: RegistryConfig | None = None
+    ) -> None:
+        """A registry on the caller's pool, which stays the caller's to open and close.
+
+        Its connections keep their settings: the registry bounds its own statements only, and
+        they run in read committed transactions of their own. The schema is not checked.
+
+        Args:
+            pool: open, by the time of the first call.
+            config: `RegistryConfig()` if None.
+
+        Raises:
+            InvalidArgument: an argument is of the wrong type.
+        """
+        if not isinstance(pool, ConnectionPool):
+            raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
+        self.config = _config(config)
+        self._database = Database(pool, self.config, owned=False)
+
+    @classmethod
+    def connect(cls, conninfo: str, *, config: RegistryConfig | None = None) -> GameSessionRegistry:
+        """A registry with a pool of its own, which `close` (or leaving the `with`) closes.
+
+        Args:
+            conninfo: a libpq connection string or URL; what it leaves open, the environment
+                (PGHOST, …) says.
+            config: `RegistryConfig()` if None.
+
+        Raises:
+            InvalidArgument: an argument is of the wrong type.
+            RegistryUnavailable: no connection within `config.pool_timeout` seconds.
+            SchemaMismatch: the database is not migrated, or to another version than this
+                library's; see `registry.migrate`.
+        """
+        if not isinstance(conninfo, str):
+            raise InvalidArgument("conninfo must be a str")
+        config = _config(config)
+        database = Database.open(conninfo, config)
+        try:
+            with database.transaction() as connection:
+                schema.check(connection)
+        except BaseException:
+            database.close()
+            raise
+        registry = cls.__new__(cls)
+        registry.config = config
+        registry._database = database
+        return registry
+
+    def migrate(self) -> None:
+        """Brings the database's schema to this library's version; see `registry.migrate`."""
+        schema.migrate(self._database.conninfo)
+
+    def close(self) -> None:
+        """Closes the registry's own pool; a caller's pool stays open. Closing again is fine."""
+        self._database.close()
+
+    def __enter__(self) -> GameSessionRegistry:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _config(config: RegistryConfig | None) -> RegistryConfig:
+    if config is None:
+        return RegistryConfig()
+    if not isinstance(config, RegistryConfig):
+        raise InvalidArgument("config must be a RegistryConfig")
+    return config

@@ -1,0 +1,106 @@
+"""The command line: migrate, rollback, status, demo.
+
+Exit codes: 0 done, 1 an error (one message on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from . import schema
+from .errors import RegistryError
+
+_EXTRA = {"chess", "rich"}  # what the demo imports and a plain installation lacks
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command, by default that of `sys.argv`, and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv and argv[0] == "demo":
+            return demo(argv[1:])
+        parser = _parser()
+        options = parser.parse_args(argv)
+        if not options.database:
+            parser.error("say which database: --database URL, or DATABASE_URL in the environment")
+        command = {"migrate": migrate, "rollback": rollback, "status": status}[options.command]
+        command(options)
+    except RegistryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def migrate(options: argparse.Namespace) -> None:
+    """Bring the schema up to date."""
+    done = schema.migrate(options.database)
+    for name in done:
+        print(f"applied {name}")
+    if not done:
+        print("the schema is up to date")
+
+
+def rollback(options: argparse.Namespace) -> None:
+    """Take migrations back."""
+    done = schema.rollback(options.database, steps=options.steps, to=options.to)
+    for name in done:
+        print(f"rolled back {name}")
+    if not done:
+        print("there was nothing to roll back")
+
+
+def status(options: argparse.Namespace) -> None:
+    """Say which migrations are applied, and since when."""
+    rows = schema.status(options.database)
+    if options.json:
+        print(json.dumps([{"id": n, "applied_at": t and t.isoformat()} for n, t in rows], indent=2))
+        return
+    for name, when in rows:
+        print(f"{name:40} {f'{when:%Y-%m-%d %H:%M:%S} UTC' if when else 'pending'}")
+
+
+def demo(argv: Sequence[str]) -> int:
+    """Play the demonstration, which has its own options and needs the extra `demo`."""
+    try:
+        from .demo import cli
+
+        parser = argparse.ArgumentParser(prog="python -m registry demo")
+        cli.add_arguments(parser)
+        return cli.run(parser.parse_args(argv))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise RegistryError(
+            f"the demo needs {error.name}: pip install 'game-session-registry[demo]'"
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--database",
+        metavar="URL",
+        default=os.environ.get("DATABASE_URL"),
+        help="postgresql://user@host/name, or any libpq connection string (default: DATABASE_URL)",
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m registry", description="Look after the registry's PostgreSQL schema."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    commands.add_parser("migrate", parents=[common], help="bring the schema up to date")
+    back = commands.add_parser(
+        "rollback", parents=[common], help="take migrations back, and the data they hold"
+    )
+    which = back.add_mutually_exclusive_group()
+    which.add_argument("--steps", type=int, metavar="N", help="how many (default: 1)")
+    which.add_argument("--to", metavar="ID", help="the migration that shall be the last one")
+    state = commands.add_parser("status", parents=[common], help="say which are applied")
+    state.add_argument("--json", action="store_true", help="for programs")
+    commands.add_parser("demo", help="play the demonstration (demo --help says how)")
+    return parser

@@ -1,0 +1,99 @@
+"""What the parts of the registry share: the database, the settings, rows to records."""
+
+from __future__ import annotations
+
+from psycopg.types.numeric import Int8
+
+from . import arguments
+from .config import RegistryConfig
+from .database import Database, Row
+from .errors import (
+    LogCorrupted,
+    SessionExpired,
+    SessionNotFound,
+    SessionRevoked,
+    SessionTakenOver,
+)
+from .model import GameEvent, GameSession, Replay, SessionState
+from .payloads import decode
+from .queries import queries
+
+SESSION_COLUMNS = 9
+"""How many columns of a row make a session, in every query that returns one."""
+
+
+class Core:
+    """The base of `Sessions`, `Log` and `Upkeep`."""
+
+    config: RegistryConfig
+    _database: Database
+
+    def _session(self, session_id: str) -> GameSession:
+        """A session whatever its state, or `SessionNotFound`."""
+        game_id, uuid = arguments.session_key(session_id)
+        row = self._database.row(queries.get_session, {"game_id": game_id, "id": uuid})
+        if row is None:
+            raise SessionNotFound(session_id)
+        return session_from(row)
+
+    def _check_acting(self, session_id: str, generation: int | None) -> None:
+        """Raises why a connection of this generation may not act for a session, if it may not."""
+        session = self._session(session_id)
+        require_live(session)
+        if generation is not None and generation != session.generation:
+            raise SessionTakenOver(session_id)
+
+    def _page_limit(self, limit: int | None) -> Int8:
+        most = self.config.replay_limit
+        return Int8(most if limit is None else min(arguments.whole("limit", limit, 1), most))
+
+
+def require_live(session: GameSession) -> None:
+    """Raises `SessionRevoked` or `SessionExpired` for a session that is over."""
+    if session.state is SessionState.REVOKED:
+        raise SessionRevoked(session.session_id)
+    if session.state is SessionState.EXPIRED:
+        raise SessionExpired(session.session_id)
+
+
+def optional_int8(value: int | None) -> Int8 | None:
+    """A bigint parameter whatever its size, so that a statement is prepared once, not by width."""
+    return None if value is None else Int8(value)
+
+
+def session_from(row: Row) -> GameSession:
+    """A session from the columns `id, game_id, user_id, generation, …, state`."""
+    uuid, game_id, user_id, generation, acknowledged, created, beaten, expires, state = row
+    return GameSession(
+        session_id=f"{game_id}/{uuid}",
+        game_id=game_id,
+        user_id=user_id,
+        generation=generation,
+        last_acknowledged=acknowledged,
+        created_at=created,
+        heartbeat_at=beaten,
+        expires_at=expires,
+        state=SessionState(state),
+    )
+
+
+def replay_from(game_id: str, after: int, row: Row) -> Replay:
+    """A page from the columns `epoch, head, floor, sequences, times, codecs, payloads`.
+
+    It has to go on from `after` without a hole; anything else is `LogCorrupted`.
+    """
+    epoch, head, floor, sequences, times, codecs, payloads = row
+    if sequences is None:
+        sequences = times = codecs = payloads = ()
+        if after < head:
+            raise LogCorrupted(game_id, after)
+    for expected, sequence in enumerate(sequences, after + 1):
+        if sequence != expected:
+            raise LogCorrupted(game_id, expected - 1)
+    events = tuple(
+        GameEvent(sequence, decode(codec, payload), recorded_at)
+        for sequence, recorded_at, codec, payload in zip(
+            sequences, times, codecs, payloads, strict=True
+        )
+    )
+    return Replay(events, head, floor, epoch, more=after + len(events) < head)

@@ -1,0 +1,308 @@
+"""The way to PostgreSQL: a connection from the pool, one statement, bounded waits, typed errors."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import count
+from time import monotonic
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import Connection, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo, TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from .config import RegistryConfig
+from .errors import OutcomeUnknown, RegistryError, RegistryUnavailable, SchemaMismatch
+from .queries import queries
+
+Row = tuple[Any, ...]
+Params = Mapping[str, object]
+Pool = ConnectionPool[Connection[Any]]
+
+ATTEMPTS = 3
+"""How often at most a statement is run that did nothing, or can be repeated without harm."""
+
+GRACE = 2.0
+"""Seconds past the server's own timeout after which a silent connection is given up."""
+
+_LOST_A_RACE = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
+_NO_SUCH_OBJECT = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
+
+
+class Database:
+    """Runs the queries on connections of a pool, its own or the caller's.
+
+    Safe to share between threads: each call has a connection to itself.
+    """
+
+    def __init__(self, pool: Pool, config: RegistryConfig, *, owned: bool) -> None:
+        self.pool = pool
+        self.owned = owned
+        self._config = config
+
+    @classmethod
+    def open(cls, conninfo: str, config: RegistryConfig) -> Database:
+        """Opens a pool of its own and waits for its first connections."""
+        bounds = settings(config, local=False)
+
+        class Bounded(_BoundedConnection):
+            answer_timeout = config.statement_timeout + GRACE
+
+        def configure(connection: Connection[Any]) -> None:
+            connection.execute(queries.configure, bounds)
+
+        try:
+            given = conninfo_to_dict(conninfo)
+            pool: Pool = ConnectionPool(
+                conninfo,
+                connection_class=Bounded,
+                kwargs={**_network_bounds(config, given), "autocommit": True},
+                configure=configure,
+                min_size=config.pool_min_size,
+                max_size=config.pool_max_size,
+                timeout=config.pool_timeout,
+                open=False,
+            )
+        except psycopg.ProgrammingError:
+            # The text of the error would show the password.
+            raise RegistryError("the conninfo is neither a libpq string nor a URL") from None
+        try:
+            pool.open(wait=True, timeout=config.pool_timeout)
+        except PoolTimeout:
+            pool.close()
+            raise RegistryUnavailable(
+                f"no connection to the database within {config.pool_timeout:g} s: "
+                "check that it runs and that the conninfo is right"
+            ) from None
+        return cls(pool, config, owned=True)
+
+    @property
+    def conninfo(self) -> str:
+        """What the pool connects with: its conninfo and those of its arguments libpq knows."""
+        given, more = self.pool.conninfo, self.pool.kwargs
+        known = {default.keyword.decode() for default in Conninfo.get_defaults()}
+        return make_conninfo(
+            given() if callable(given) else given,
+            **{k: v for k, v in (more() if callable(more) else more or {}).items() if k in known},
+        )
+
+    def close(self) -> None:
+        """Closes the pool if it is the registry's own."""
+        if self.owned:
+            self.pool.close()
+
+    def row(self, query: bytes, params: Params, *, if_unknown: str | None = None) -> Row | None:
+        """The only row of a query's answer, if there is one; see `rows`."""
+        rows = self.rows(query, params, if_unknown=if_unknown)
+        return rows[0] if rows else None
+
+    def rows(self, query: bytes, params: Params, *, if_unknown: str | None = None) -> Sequence[Row]:
+        """Runs one statement, in a transaction of its own, and returns its rows.
+
+        A statement that lost a race and was rolled back is run again, and so is one whose
+        connection broke, unless `if_unknown` says that doing it twice would not be the same as
+        doing it once: then that is `OutcomeUnknown`, with this advice.
+        """
+        return self._run([(query, params)], if_unknown)
+
+    def rows_behind_lock(
+        self, lock: bytes, query: bytes, params: Params, *, if_unknown: str
+    ) -> Sequence[Row]:
+        """Runs a statement behind one that locks, in one transaction and one round trip.
+
+        The second statement's snapshot is taken once the lock is held.
+        """
+        return self._run([(lock, params), (query, params)], if_unknown)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection[Any]]:
+        """A transaction of several round trips, for the upkeep only."""
+        with self._connection() as connection:
+            try:
+                with connection.transaction():
+                    if not self.owned:
+                        execute(connection, queries.configure, settings(self._config, local=True))
+                    yield connection
+            except psycopg.Error as error:
+                raise translated(error, connection, None) from None
+
+    def _run(
+        self, statements: Sequence[tuple[bytes, Params]], if_unknown: str | None
+    ) -> Sequence[Row]:
+        if not self.owned:
+            bounds = settings(self._config, local=True)
+            statements = [(queries.configure, bounds), *statements]
+        deadline = monotonic() + self._config.statement_timeout
+        for attempt in count(1):
+            with self._connection() as connection:
+                try:
+                    return _answer(connection, statements)
+                except psycopg.Error as error:
+                    harmless = isinstance(error, _LOST_A_RACE) or (
+                        broke(error, connection) and if_unknown is None
+                    )
+                    if not harmless or attempt == ATTEMPTS or monotonic() > deadline:
+                        raise translated(error, connection, if_unknown) from None
+        raise AssertionError  # the loop has no end of its own
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection[Any]]:
+        deadline = monotonic() + self._config.pool_timeout
+        while True:
+            try:
+                connection = self.pool.getconn(timeout=max(deadline - monotonic(), 0.001))
+            except psycopg.OperationalError as error:  # PoolTimeout, PoolClosed, TooManyRequests
+                raise RegistryUnavailable(
+                    f"no connection to the database within {self._config.pool_timeout:g} s "
+                    f"({type(error).__name__}): the server is down, or the pool is too small"
+                ) from None
+            if _sound(connection):
+                break
+            self.pool.putconn(connection)
+        autocommit = connection.autocommit
+        try:
+            if not autocommit:
+                connection.autocommit = True
+            yield connection
+        finally:
+            if not autocommit and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                connection.autocommit = False
+            self.pool.putconn(connection)
+
+
+class _BoundedConnection(Connection[Any]):
+    """A connection that gives up waiting for a server that does not even time out itself."""
+
+    answer_timeout: ClassVar[float]
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(
+                gen, interval, timeout=self.answer_timeout if timeout is None else timeout
+            )
+        except errors._WaitTimeout:
+            if timeout is None:  # in the middle of an answer: of no more use to anybody
+                self.pgconn.finish()
+            raise
+
+
+def settings(config: RegistryConfig, *, local: bool) -> Params:
+    """What configure.sql needs, in milliseconds as PostgreSQL counts them."""
+    return {
+        "statement_timeout": str(max(1, round(config.statement_timeout * 1000))),
+        "lock_timeout": str(max(1, round(config.lock_timeout * 1000))),
+        "local": local,
+    }
+
+
+def broke(error: psycopg.Error, connection: Connection[Any]) -> bool:
+    """Whether the connection went before the answer came, so that the outcome is open."""
+    return connection.closed or connection.broken or error.sqlstate is None
+
+
+def translated(
+    error: psycopg.Error, connection: Connection[Any], if_unknown: str | None
+) -> RegistryError:
+    """The library's error for one of the driver's.
+
+    It carries the server's first line only: the details can quote rows, and so payloads.
+    """
+    if broke(error, connection):
+        if if_unknown is not None:
+            return OutcomeUnknown(
+                "the connection to the database broke before the answer came, so this may or "
+                f"may not have been done: {if_unknown}"
+            )
+        return RegistryUnavailable(
+            "the connection to the database broke, again and again: try later"
+        )
+    if isinstance(error, _NO_SUCH_OBJECT):
+        return SchemaMismatch(
+            f"the database lacks what this version works with ({error.diag.message_primary}): "
+            "run `python -m registry migrate`"
+        )
+    if isinstance(error, errors.LockNotAvailable):
+        why = "another transaction held a row for longer than lock_timeout"
+    elif isinstance(error, errors.QueryCanceled):
+        why = "the statement was cancelled or ran for longer than statement_timeout"
+    else:
+        why = f"the database refused: {error.diag.message_primary} (SQLSTATE {error.sqlstate})"
+    return RegistryUnavailable(f"{why}; nothing was done")
+
+
+def _answer(
+    connection: Connection[Any], statements: Sequence[tuple[bytes, Params]]
+) -> Sequence[Row]:
+    """The last statement's rows; several go out as one transaction in one round trip."""
+    if len(statements) == 1:
+        return execute(connection, *statements[0]).fetchall()
+    with connection.pipeline(), connection.transaction():
+        *_, last = [execute(connection, *statement) for statement in statements]
+    return last.fetchall()
+
+
+def execute(connection: Connection[Any], query: bytes, params: Params) -> psycopg.Cursor[Row]:
+    """Runs a query with tuples for rows, whatever the connection's own row factory makes."""
+    return connection.cursor(binary=True, row_factory=tuple_row).execute(query, params)
+
+
+def _sound(connection: Connection[Any]) -> bool:
+    """Whether a connection from the pool still seems to be one.
+
+    A server says good-bye before it closes: what can be read before anything was asked is
+    checked, so that a statement is not sent into a connection that is known to be dead.
+    """
+    if connection.closed:
+        return False
+    fd = connection.pgconn.socket
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        news: object = poll.poll(0)
+    else:
+        news = select.select([fd], [], [], 0)[0]
+    if news:
+        try:
+            ConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            connection.close()
+            return False
+    return True
+
+
+def _network_bounds(config: RegistryConfig, given: Mapping[str, object]) -> dict[str, object]:
+    """libpq's own limits for a network that went silent, where the conninfo sets none."""
+    answer = config.statement_timeout + GRACE
+    wanted = {
+        "connect_timeout": max(2, round(config.pool_timeout)),
+        "tcp_user_timeout": round(answer * 1000),
+        "keepalives_idle": max(1, round(answer)),
+        "keepalives_interval": 1,
+        "keepalives_count": 3,
+        "application_name": "game-session-registry",
+    }
+    return {name: value for name, value in wanted.items() if given.get(name) is None}
+
+
+def row_within(
+    connection: Connection[Any], query: bytes, params: Params, *, savepoint: bool
+) -> Row | None:
+    """The only row of a statement run in the caller's transaction.
+
+    With `savepoint`, a statement that lost a race is run again without harm to what the
+    caller did before.
+    """
+    for attempt in count(1):
+        try:
+            with connection.transaction() if savepoint else nullcontext():
+                return execute(connection, query, params).fetchone()
+        except psycopg.Error as error:
+            if not (savepoint and isinstance(error, errors.UniqueViolation)) or attempt == ATTEMPTS:
+                hint = "it is as the transaction it was part of"
+                raise translated(error, connection, hint) from None
+    raise AssertionError  # the loop has no end of its own

@@ -1,0 +1,351 @@
+"""The log of a game: recorded, read, acknowledged, pruned, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.types.numeric import Int8
+
+from . import arguments
+from .core import Core, optional_int8, replay_from
+from .database import row_within
+from .errors import (
+    AheadOfLog,
+    EpochMismatch,
+    GameNotFound,
+    HistoryPruned,
+    InvalidArgument,
+    RegistryUnavailable,
+    SequenceConflict,
+)
+from .model import Acknowledgement, GameEvent, Replay
+from .payloads import encode
+from .queries import queries
+
+
+class Log(Core):
+    """The part of the registry that knows what happened."""
+
+    def record_event(
+        self,
+        game_id: str,
+        payload: object,
+        *,
+        event_id: UUID | None = None,
+        expected_sequence: int | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> int:
+        """Appends one event to a game's log and returns its sequence. Begins the game if new.
+
+        The event is durable when this returns; with `connection` it is part of that
+        connection's transaction and durable when the caller commits.
+
+        Args:
+            game_id: 1 to 200 characters.
+            payload: a JSON value or bytes, at most `config.max_payload_bytes` encoded.
+            event_id: names the event, so that recording it again (a retry) returns the
+                sequence it has, within `config.replay_retention`, whatever became of it.
+            expected_sequence: append only if the event gets this sequence.
+            connection: the caller's own connection, to record in its transaction. The game is
+                locked until that ends: keep it short, and record for several games in the
+                order of their ids.
+
+        Raises:
+            InvalidArgument, InvalidPayload, PayloadTooLarge: nothing was sent.
+            SequenceConflict: `expected_sequence` is not the next one; nothing was recorded.
+            OutcomeUnknown: the connection broke and there is no `event_id` to retry with.
+            RegistryUnavailable: nothing was recorded, safe to retry; with `event_id` it is
+                safe even where the connection broke.
+
+        Concurrency: appends to one game queue for its row and get consecutive sequences in
+        the order of their commits; other games do not wait. One round trip.
+        """
+        codec, data = encode(payload, self.config.max_payload_bytes)
+        expected = arguments.optional_whole("expected_sequence", expected_sequence, 1)
+        params = {
+            "game_id": arguments.text_id("game_id", game_id),
+            "event_id": arguments.optional_uuid("event_id", event_id),
+            "expected": optional_int8(expected),
+            "codec": codec,
+            "payload": data,
+        }
+        while True:
+            if connection is not None:
+                row = row_within(
+                    connection, queries.record_event, params, savepoint=event_id is not None
+                )
+            else:
+                row = self._database.row(
+                    queries.record_event, params, if_unknown=None if event_id else _IF_UNKNOWN
+                )
+            # No row: there is no such game, or there was none yet for the statement's snapshot.
+            outcome, sequence, floor = row or ("conflict", 1, 0)
+            if outcome != "conflict":
+                break
+            if sequence != expected:
+                raise SequenceConflict(expected or 0, sequence)
+        if outcome == "recorded":
+            self._cap(game_id, sequence, floor, 1, connection)
+        return int(sequence)
+
+    def record_events(self, game_id: str, payloads: Iterable[object]) -> range:
+        """Appends many events, all or none, and returns their consecutive sequences.
+
+        They are durable when this returns. No payloads, no call: the range is empty.
+
+        Args:
+            game_id: 1 to 200 characters.
+            payloads: each as for `record_event`; read to the end before anything is sent.
+
+        Raises:
+            InvalidArgument, InvalidPayload, PayloadTooLarge: nothing was sent.
+            OutcomeUnknown: the connection broke.
+            RegistryUnavailable: nothing was recorded; safe to retry.
+
+        Concurrency: as `record_event`; no other event comes between. One round trip.
+        """
+        arguments.text_id("game_id", game_id)
+        if isinstance(payloads, (str, bytes, bytearray, memoryview, dict)):
+            raise InvalidArgument("payloads must be an iterable of payloads, not a single one")
+        encoded = [encode(payload, self.config.max_payload_bytes) for payload in payloads]
+        if not encoded:
+            return range(0)
+        row = self._database.row(
+            queries.record_events,
+            {
+                "game_id": game_id,
+                "codecs": [codec for codec, _ in encoded],
+                "payloads": [data for _, data in encoded],
+            },
+            if_unknown=_IF_UNKNOWN,
+        )
+        assert row is not None  # an upsert without a condition returns its row
+        head, floor = row
+        self._cap(game_id, head, floor, len(encoded), None)
+        return range(head - len(encoded) + 1, head + 1)
+
+    def fetch_events_since(
+        self, game_id: str, sequence: int, *, epoch: UUID | None = None, limit: int | None = None
+    ) -> Replay:
+        """The first events of a game after a sequence, in order, without a hole.
+
+        Args:
+            game_id: 1 to 200 characters.
+            sequence: the last one the reader has, 0 if none.
+            epoch: of the log it belongs to; None takes the present one for granted.
+            limit: most events to return; at most, and by default, `config.replay_limit`.
+
+        Raises:
+            InvalidArgument: an argument is out of range.
+            GameNotFound: there is no such game.
+            EpochMismatch: the log is another one now.
+            HistoryPruned: events just after `sequence` are gone.
+            AheadOfLog: `sequence` was never given out.
+            LogCorrupted: the log's rows were changed by hand.
+            RegistryUnavailable: the database did not answer in time.
+
+        Concurrency: one snapshot, no lock. A reader that has seen n never later finds a new
+        event at or below n. One round trip.
+        """
+        row = self._database.row(
+            queries.fetch_events_since,
+            {
+                "game_id": arguments.text_id("game_id", game_id),
+                "after": Int8(arguments.whole("sequence", sequence)),
+                "limit": self._page_limit(limit),
+            },
+        )
+        arguments.optional_uuid("epoch", epoch)
+        if row is None:
+            raise GameNotFound(game_id)
+        present, head, floor = row[:3]
+        if epoch is not None and epoch != present:
+            raise EpochMismatch(present)
+        if sequence > head:
+            raise AheadOfLog(head)
+        if sequence < floor:
+            raise HistoryPruned(floor, head)
+        return replay_from(game_id, sequence, row)
+
+    def iter_events_since(
+        self, game_id: str, sequence: int, *, page_size: int | None = None
+    ) -> Iterator[GameEvent]:
+        """All events after a sequence up to the head of this moment, page by page.
+
+        The first page is read at once, so that a bad position is refused here; the others as
+        the iterator gets to them. Memory is that of one page.
+
+        Args:
+            game_id: 1 to 200 characters.
+            sequence: the last one the reader has, 0 if none.
+            page_size: events in a page; at most, and by default, `config.replay_limit`.
+
+        Raises:
+            As `fetch_events_since`, also while iterating: `HistoryPruned` or `EpochMismatch`
+            when a prune or the end of the game overtakes the reader.
+
+        Concurrency: each page is a snapshot of its own; none is held in between. One round
+        trip a page.
+        """
+        first = self.fetch_events_since(game_id, sequence, limit=page_size)
+        return self._events(game_id, first, page_size)
+
+    def acknowledge(
+        self, session_id: str, sequence: int, *, generation: int | None = None
+    ) -> Acknowledgement:
+        """Notes that a session's client has everything up to a sequence; prunes what all have.
+
+        Moves forward only: an older sequence changes nothing. What every live session of the
+        game has acknowledged is deleted.
+
+        Args:
+            session_id: of the session.
+            sequence: the last one the client has without a gap.
+            generation: of the connection that says so; None speaks for whichever holds it.
+
+        Raises:
+            InvalidArgument: an argument is of the wrong type or out of range.
+            SessionNotFound, SessionExpired, SessionRevoked: the session is over.
+            SessionTakenOver: the generation is not the newest.
+            AheadOfLog: the sequence was never given out.
+            RegistryUnavailable: the database did not answer in time; safe to retry.
+
+        Concurrency: locks the session's row, and before it the game's if the floor can rise.
+        When two sessions reach a sequence at the same moment, each may leave the pruning to
+        the next acknowledgement. One round trip, and one for each further
+        `config.batch_size` events to prune.
+        """
+        game_id, uuid = arguments.session_key(session_id)
+        params = {
+            "game_id": game_id,
+            "id": uuid,
+            "sequence": Int8(arguments.whole("sequence", sequence)),
+            "generation": optional_int8(arguments.optional_whole("generation", generation, 1)),
+            "batch_size": self.config.batch_size,
+        }
+        acknowledged: int | None = None
+        pruned, more = 0, True
+        while more:
+            row = self._database.row(queries.acknowledge, params)
+            reached, head, floor, deleted, more = row or (None, 0, 0, 0, False)
+            if reached is not None:
+                acknowledged = reached
+                pruned += deleted
+            elif acknowledged is None:
+                self._check_acting(session_id, generation)
+                if sequence > head:
+                    raise AheadOfLog(head)
+                more = True  # it came to be true meanwhile
+        return Acknowledgement(acknowledged or 0, floor, pruned)
+
+    def prune_events(self, game_id: str, through: int) -> int:
+        """Deletes a game's events up to a sequence, acknowledged or not. The operator's tool.
+
+        Raises the floor with the events it deletes, a bounded batch at a time, and returns
+        how many it deleted. Who has not seen them gets `HistoryPruned`.
+
+        Args:
+            game_id: 1 to 200 characters.
+            through: the last sequence to delete.
+
+        Raises:
+            InvalidArgument: an argument is out of range.
+            GameNotFound: there is no such game.
+            AheadOfLog: `through` was never given out; nothing was deleted.
+            RegistryUnavailable: the database did not answer in time; safe to retry, and what
+                was pruned before stays pruned.
+
+        Concurrency: locks the game's row for each batch. One round trip for each
+        `config.batch_size` events.
+        """
+        params = {
+            "game_id": arguments.text_id("game_id", game_id),
+            "through": Int8(arguments.whole("through", through)),
+            "batch_size": self.config.batch_size,
+        }
+        pruned: int = 0
+        while True:
+            row = self._database.row(queries.prune_events, params)
+            if row is None:
+                raise GameNotFound(game_id)
+            head, floor, deleted = row
+            if through > head:
+                raise AheadOfLog(head)
+            pruned += int(deleted)
+            if floor is not None and floor >= through:
+                return pruned
+
+    def end_game(self, game_id: str) -> None:
+        """Deletes a game: its log, its sessions and its event ids.
+
+        Their tokens are `InvalidToken` from then on. A game begun again under the same id
+        has another epoch.
+
+        Raises:
+            InvalidArgument: the id is not 1 to 200 characters of text.
+            GameNotFound: there is no such game.
+            OutcomeUnknown: the connection broke.
+            RegistryUnavailable: the database did not answer in time; the game may have lost
+                events already, but not its sessions. Safe to retry.
+
+        Concurrency: prunes the log in bounded batches first, then deletes the rest in one
+        transaction that waits for every append under way. At least two round trips.
+        """
+        params = {"game_id": arguments.text_id("game_id", game_id)}
+        standing = self._database.row(
+            queries.prune_events, {**params, "through": Int8(0), "batch_size": 1}
+        )
+        if standing is None:
+            raise GameNotFound(game_id)
+        with suppress(AheadOfLog):  # ended and begun again by somebody else, just now
+            self.prune_events(game_id, standing[0])
+        ((ended,),) = self._database.rows_behind_lock(
+            queries.lock_game,
+            queries.end_game,
+            params,
+            if_unknown="end the game again; GameNotFound says that it had been done",
+        )
+        if not ended:
+            raise GameNotFound(game_id)
+
+    def _events(self, game_id: str, page: Replay, page_size: int | None) -> Iterator[GameEvent]:
+        end = page.head
+        while True:
+            for event in page.events:
+                if event.sequence > end:
+                    return
+                yield event
+            if not page.events or event.sequence == end:
+                return
+            page = self.fetch_events_since(
+                game_id, event.sequence, epoch=page.epoch, limit=page_size
+            )
+
+    def _cap(
+        self, game_id: str, head: int, floor: int, added: int, connection: Connection[Any] | None
+    ) -> None:
+        """Prunes a log that outgrew the cap, in strides, so that few appends pay for it."""
+        cap = self.config.max_events_per_game
+        if head - floor <= cap + cap // 16:
+            return
+        params = {
+            "game_id": game_id,
+            "through": Int8(head - cap),
+            "batch_size": max(self.config.batch_size, 2 * added),
+        }
+        if connection is not None:
+            row_within(connection, queries.prune_events, params, savepoint=False)
+            return
+        # The events are in: a prune that fails now is the next append's to do.
+        with suppress(RegistryUnavailable):
+            self._database.row(queries.prune_events, params)
+
+
+_IF_UNKNOWN = (
+    "read the log's last events to find out before recording again, "
+    "or give each event an event_id, with which record_event can simply be repeated"
+)

@@ -1,0 +1,53 @@
+"""The hand-written queries of `sql/`, read once: one attribute a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import fields, frozen
+
+from .resources import folder
+
+
+@frozen
+class Queries:
+    """Each attribute is the text of the file of that name."""
+
+    acknowledge: bytes
+    claim_aged_games: bytes
+    cleanup_aged_games: bytes
+    cleanup_event_ids: bytes
+    cleanup_expired_sessions: bytes
+    clock: bytes
+    configure: bytes
+    end_game: bytes
+    fetch_events_since: bytes
+    find_session: bytes
+    get_session: bytes
+    heartbeat: bytes
+    heartbeat_many: bytes
+    issue_resume_token: bytes
+    list_sessions: bytes
+    lock_game: bytes
+    prune_events: bytes
+    record_event: bytes
+    record_events: bytes
+    resume: bytes
+    revoke_session: bytes
+    stale_sessions: bytes
+    validate_resume_token: bytes
+
+    @classmethod
+    def load(cls) -> Queries:
+        sql = folder("sql")
+        return cls(**{f.name: _read(f.name, sql / f"{f.name}.sql") for f in fields(cls)})
+
+
+def _read(name: str, path: Path) -> bytes:
+    """The statement without its comments, and its name, for whoever watches the server."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    code = [line for line in lines if not line.lstrip().startswith("--")]
+    return f"/* registry.{name} */ {chr(10).join(code)}".encode()
+
+
+queries = Queries.load()

@@ -1,0 +1,290 @@
+"""The database's schema: migrate it, roll it back, say where it stands, check that it fits.
+
+The migrations are SQL files for yoyo (`migrations/`), and yoyo's own command line works on the
+same history (`yoyo.ini`). Each is applied together with its mark in one transaction, or, marked
+`-- transactional: false`, is written so that it can be repeated: a process killed in the middle
+of one is repaired by migrating again.
+
+The tables live in the first schema of the connection's `search_path`, usually `public`. Give
+`migrate` a direct connection: a transaction pooler such as PgBouncer would lose its lock.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timezone
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
+from yoyo import default_migration_table, exceptions, read_migrations
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+
+from .errors import InvalidArgument, RegistryError, RegistryUnavailable, SchemaMismatch
+from .resources import folder
+
+# Advisory locks of the database: who migrates, and every connection that works for a migration.
+_MIGRATOR, _WORKER = 0x67616D65_72656731, 0x67616D65_72656732
+# What this library's migrations are called; others in the same history are another program's.
+_OURS = re.compile(r"\d{4}_")
+_REMEDY = "run `python -m registry migrate`, or call registry.migrate(conninfo)"
+
+Connection = psycopg.Connection[Any]
+
+
+def migrate(conninfo: str, *, timeout: float = 300.0) -> list[str]:
+    """Bring the schema up to date; return the ids of the migrations that this call applied.
+
+    `conninfo` is any PostgreSQL connection string or URL. Any number of processes may call this
+    at once: one works, the others wait up to `timeout` seconds for it. Writers go on meanwhile.
+    Raises `SchemaMismatch` when the schema is newer than this version or a migration fails,
+    `RegistryUnavailable` when the server cannot be reached or the wait was too long: calling
+    again is always safe.
+    """
+    with _translated(), _connect(conninfo) as connection:
+        if not _missing(_applied(connection)):
+            return []
+        with _migrator(connection, conninfo, timeout) as backend:
+            _missing(_applied(connection))
+            pending = backend.to_apply(_read())
+            for migration in pending:
+                backend.apply_one(migration)
+            return [migration.id for migration in pending]
+
+
+def rollback(
+    conninfo: str, *, steps: int | None = None, to: str | None = None, timeout: float = 300.0
+) -> list[str]:
+    """Take migrations back, the last first, with the data they hold; return their ids.
+
+    `steps` is how many (default 1); `to` instead names the migration that shall be the last one.
+    Concurrency, `timeout` (seconds) and errors as for `migrate`; `InvalidArgument` when `steps`
+    is not positive, `to` is not an applied migration, or both are given.
+    """
+    if steps is not None and to is not None:
+        raise InvalidArgument("give either steps or to, not both")
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise InvalidArgument("steps must be a whole number from 1")
+    with (
+        _translated(),
+        _connect(conninfo) as connection,
+        _migrator(connection, conninfo, timeout) as backend,
+    ):
+        _missing(_applied(connection))
+        applied = list(backend.to_rollback(_read()))
+        ids = [migration.id for migration in applied]
+        if to is not None and to not in ids:
+            raise InvalidArgument(f"{to!r} is not an applied migration: {', '.join(ids[::-1])}")
+        count = ids.index(to) if to is not None else steps or 1
+        for migration in applied[:count]:
+            backend.rollback_one(migration)
+        return ids[:count]
+
+
+def status(conninfo: str) -> list[tuple[str, datetime | None]]:
+    """Every migration in order, with when it was applied (UTC), None if it was not.
+
+    Those that only a newer version of this library knows come last. Changes nothing. Raises
+    `RegistryUnavailable` when the server cannot be reached.
+    """
+    with _translated(), _connect(conninfo) as connection:
+        applied = _applied(connection)
+    known = _known()
+    return [(name, applied.get(name)) for name in [*known, *sorted(applied.keys() - set(known))]]
+
+
+def check(connection: Connection) -> None:
+    """Make sure that the schema is the one this version works with, by one query.
+
+    `connection` is in autocommit mode. Raises `SchemaMismatch`, saying what to do, when the
+    database is not migrated, too old or too new; `RegistryUnavailable` when it does not answer.
+    """
+    with _translated():
+        missing = _missing(_applied(connection))
+    if missing == _known():
+        raise SchemaMismatch(f"the database has no registry in it: {_REMEDY}")
+    if missing:
+        raise SchemaMismatch(f"the schema is too old, it lacks {', '.join(missing)}: {_REMEDY}")
+
+
+def _known() -> list[str]:
+    names = (path.name for path in folder("migrations").glob("*.sql"))
+    return sorted(name[:-4] for name in names if not name.endswith(".rollback.sql"))
+
+
+def _applied(connection: Connection) -> dict[str, datetime]:
+    """This library's applied migrations, each with the time."""
+    query = f"""
+        SELECT migration_id, applied_at_utc, relnamespace::regnamespace::text,
+               quote_ident(current_schema())
+        FROM {default_migration_table} AS migration JOIN pg_class ON oid = migration.tableoid
+    """
+    try:
+        rows = connection.cursor(row_factory=tuple_row).execute(query.encode()).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return {}
+    ours = [row for row in rows if _OURS.match(row[0])]
+    for name, _, home, first in ours:
+        if home != first and name in _known():
+            raise SchemaMismatch(
+                f"the registry is in the schema {home}, but the search_path begins with {first}: "
+                f"add options='-c search_path={home}' to the connection string"
+            )
+    return {name: when.replace(tzinfo=timezone.utc) for name, when, _, _ in ours}
+
+
+def _missing(applied: dict[str, datetime]) -> list[str]:
+    """The migrations still to apply. Raises `SchemaMismatch` when there are newer ones."""
+    known = _known()
+    if unknown := sorted(applied.keys() - set(known)):
+        raise SchemaMismatch(
+            f"the schema is too new, this version does not know {', '.join(unknown)}: "
+            "upgrade game-session-registry, or roll back with the version that migrated"
+        )
+    return [name for name in known if name not in applied]
+
+
+def _read() -> Any:
+    return read_migrations(glob.escape(str(folder("migrations"))))
+
+
+def _connect(conninfo: str) -> Connection:
+    """A connection in autocommit mode which no time limit of the role interrupts."""
+    try:
+        given = conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:  # its message may quote a password
+        raise InvalidArgument(
+            "this is not a PostgreSQL connection string: "
+            "write postgresql://user@host/database or host=... dbname=..."
+        ) from None
+    connection = psycopg.connect(
+        conninfo, autocommit=True, connect_timeout=given.get("connect_timeout", 10)
+    )
+    for limit in ("statement_timeout", "lock_timeout", "idle_session_timeout"):
+        connection.execute("SELECT set_config(%s, '0', false)", [limit])
+    return connection
+
+
+@contextmanager
+def _migrator(connection: Connection, conninfo: str, timeout: float) -> Iterator[_Backend]:
+    """Be the only one who migrates this database."""
+    deadline = time.monotonic() + timeout
+    _acquire(connection, _MIGRATOR, deadline)
+    try:
+        # The server may still be at work for a migrator that was killed: wait for its end.
+        _acquire(connection, _WORKER, deadline)
+        connection.execute("SELECT pg_advisory_unlock(%s)", [_WORKER])
+        logger = logging.getLogger("yoyo.migrations")
+        silent, logger.disabled = logger.disabled, True
+        try:
+            with _Backend(conninfo, default_migration_table) as backend:
+                backend.create_lock_table()
+                backend.clear_lock()
+                with backend.lock(timeout=max(1.0, deadline - time.monotonic())):
+                    backend.ensure_internal_schema_updated()
+                    yield backend
+        finally:
+            logger.disabled = silent
+    finally:
+        if not connection.broken:
+            connection.execute("SELECT pg_advisory_unlock(%s)", [_MIGRATOR])
+
+
+def _acquire(connection: Connection, key: int, deadline: float) -> None:
+    """Take an advisory lock by asking again and again.
+
+    Waiting for it inside the server would hold a snapshot all the while, and for that to end
+    the CREATE INDEX CONCURRENTLY of the holder would wait in turn.
+    """
+    while True:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
+        if row == (True,):
+            return
+        if time.monotonic() > deadline:
+            raise RegistryUnavailable(
+                "another process is still migrating this database: try again later, or end the "
+                "long transaction that it waits for (pg_stat_activity shows it)"
+            )
+        time.sleep(0.05)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except RegistryError:
+        raise
+    except exceptions.LockTimeout as error:
+        raise RegistryUnavailable(f"yoyo is at work on this database: {error}") from error
+    except psycopg.OperationalError as error:
+        raise RegistryUnavailable(f"the database does not serve: {error}") from error
+    except (psycopg.Error, exceptions.BadMigration) as error:
+        raise SchemaMismatch(f"the schema could not be read or changed: {error}") from error
+
+
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
+    """yoyo's backend, for any connection string, and without its gaps.
+
+    yoyo applies a migration and marks it in two transactions, and a process killed between them
+    leaves a schema that it cannot go on from; here it is one. Its lock is a row with a process
+    number that outlives its process; here the row of a migrator is known by the number 0 and is
+    stale whenever another one holds the advisory lock.
+    """
+
+    create_lock_table_sql = PostgresqlPsycopgBackend.create_lock_table_sql.replace(
+        "CREATE TABLE", "CREATE TABLE IF NOT EXISTS"
+    )
+
+    def connect(self, dburi: str) -> Connection:
+        connection = _connect(dburi)
+        connection.execute("SELECT pg_advisory_lock_shared(%s)", [_WORKER])
+        return connection
+
+    def list_tables(self, **_: object) -> list[str]:
+        rows = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+        return [name for (name,) in rows]
+
+    def get_log_data(self, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
+        # yoyo asks for the local user, who may have no name, and for the host's full name, for
+        # which a name server may take seconds.
+        return {
+            "id": str(uuid.uuid4()),
+            "migration_id": migration and migration.id,
+            "migration_hash": migration and migration.hash,
+            "username": self.connection.info.user,
+            "hostname": socket.gethostname(),
+            "created_at_utc": datetime.now(timezone.utc).replace(tzinfo=None),
+            "operation": operation,
+        }
+
+    def _insert_lock_row(self, pid: int, timeout: float, poll_interval: float = 0.1) -> None:
+        super()._insert_lock_row(0, timeout, poll_interval)
+
+    def _delete_lock_row(self, pid: int) -> None:
+        super()._delete_lock_row(0)
+
+    def clear_lock(self) -> None:
+        super()._delete_lock_row(0)
+
+    def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:
+        self._run(migration, "apply")
+
+    def rollback_one(self, migration: Any, force: bool = False) -> None:
+        self._run(migration, "rollback")
+
+    def _run(self, migration: Any, direction: str) -> None:
+        migration.load()
+        whole = migration.use_transactions
+        with self.copy() as worker, worker.transaction() if whole else nullcontext():
+            migration.process_steps(worker, direction)
+            mark = worker.mark_one if direction == "apply" else worker.unmark_one
+            mark(migration, log=False)
+            worker.log_migration(migration, direction)

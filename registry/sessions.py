@@ -1,0 +1,332 @@
+"""Sessions: issued, resumed, kept alive, looked up, revoked."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from uuid import UUID, uuid4
+
+from psycopg.types.numeric import Int8
+
+from . import arguments
+from .core import (
+    SESSION_COLUMNS,
+    Core,
+    optional_int8,
+    replay_from,
+    require_live,
+    session_from,
+)
+from .errors import InvalidToken, SessionNotFound, TokenReused
+from .model import Continuity, GameSession, Heartbeats, IssuedSession, Resumption
+from .queries import queries
+from .tokens import ResumeToken, new_secret
+
+
+class Sessions(Core):
+    """The part of the registry that knows who is connected."""
+
+    def issue_resume_token(
+        self, game_id: str, user_id: str, *, ttl: float | None = None
+    ) -> IssuedSession:
+        """Begins a player's session in a game, or takes over the live one, with a new token.
+
+        Call it for a player you have authenticated. The game is created if it is new. A live
+        session keeps its id and acknowledgement and its generation rises by one; the token it
+        had stays valid until the new one is first used. A session that has expired or was
+        revoked is begun anew, with a new id.
+
+        Args:
+            game_id: 1 to 200 characters.
+            user_id: 1 to 200 characters.
+            ttl: seconds the session lives after each heartbeat; `config.session_ttl` if None.
+
+        Raises:
+            InvalidArgument: an argument is out of range.
+            OutcomeUnknown: the connection broke; issuing again is right.
+            RegistryUnavailable: nothing was done.
+
+        Concurrency: safe from any number of threads and processes; of two calls for the same
+        player at once, both tokens are valid until the later one is used. Locks the game's
+        row, then the session's. One round trip.
+        """
+        token = ResumeToken(arguments.text_id("game_id", game_id), uuid4(), new_secret())
+        row = self._database.row(
+            queries.issue_resume_token,
+            {
+                "game_id": game_id,
+                "user_id": arguments.text_id("user_id", user_id),
+                "id": token.session_uuid,
+                "token_hash": token.hash,
+                "ttl": self.config.session_ttl if ttl is None else arguments.seconds("ttl", ttl),
+            },
+            if_unknown="issue a token again and use that one",
+        )
+        assert row is not None  # an upsert without a condition returns its row
+        # The session may be one that was there: the token names that one.
+        issued = ResumeToken(game_id, row[0], token.secret)
+        return IssuedSession(session_from(row), issued.text)
+
+    def validate_resume_token(self, token: str) -> GameSession:
+        """The live session that a token opens. Changes nothing.
+
+        Raises:
+            InvalidToken: unknown, malformed or forged.
+            TokenReused: valid once, but retired; nothing is revoked for it here.
+            SessionExpired, SessionRevoked: it opens a session that is over.
+            RegistryUnavailable: the database did not answer in time.
+
+        Concurrency: takes no lock; what it says can change as soon as it returns. One round
+        trip.
+        """
+        session, standing = self._standing(ResumeToken.parse(token))
+        if standing == "retired":
+            raise TokenReused(session.session_id, revoked=False)
+        require_live(session)
+        return session
+
+    def resume(
+        self, token: str, *, after: int, epoch: UUID | None = None, limit: int | None = None
+    ) -> Resumption:
+        """Takes a session over for a client that came back, and begins its replay.
+
+        Validates the token, raises the generation (so that the old connection can act no
+        more), beats, rotates the token and reads the first page of events after `after`: all
+        or nothing, in one snapshot. History that is gone is an answer, not an error, since
+        the new token must reach the client: see `Resumption.continuity`.
+
+        The token presented stays valid until the new one is first used, and repeating the
+        call with it, because the reply was lost or in a second window, gives the same new
+        token again. (After `issue_resume_token` it is the presented token that is returned:
+        the issued one cannot be had twice.) An older token is `TokenReused`.
+
+        Args:
+            token: what `issue_resume_token` or the last `resume` returned.
+            after: the last sequence the client saw, 0 if none.
+            epoch: the epoch of the log it saw that in; None takes the present one for granted.
+            limit: most events in the page; at most, and by default, `config.replay_limit`.
+
+        Raises:
+            InvalidArgument: `after`, `epoch` or `limit` is out of range.
+            InvalidToken: unknown, malformed or forged.
+            TokenReused: valid once, but retired. By `config.on_token_reuse` the session is
+                revoked.
+            SessionExpired, SessionRevoked: it opens a session that is over.
+            LogCorrupted: the log's rows were changed by hand.
+            RegistryUnavailable: the database did not answer in time; safe to retry.
+
+        Concurrency: several calls at once with one token all succeed, one after another; the
+        last one's generation is the one that can act. A call that raises leaves the session
+        as it was, but for the revocation above. Locks the session's row. One round trip.
+        """
+        presented = ResumeToken.parse(token)
+        arguments.whole("after", after)
+        salt = secrets.token_bytes(32)
+        proof = presented.prove()
+        row = self._database.row(
+            queries.resume,
+            {
+                "game_id": presented.game_id,
+                "id": presented.session_uuid,
+                "nonce": proof.nonce,
+                "blinded": proof.blinded,
+                "salt": salt,
+                "next_hash": presented.successor(salt).hash,
+                "after": Int8(after),
+                "epoch": arguments.optional_uuid("epoch", epoch),
+                "limit": self._page_limit(limit),
+            },
+        )
+        if row is None:
+            raise self._refusal(presented)
+        session = session_from(row[:SESSION_COLUMNS])
+        salt_in_force, *page = row[SESSION_COLUMNS:]
+        log_epoch, head, floor = page[:3]
+        if after > head or (epoch is not None and epoch != log_epoch):
+            continuity, begin, missed = Continuity.RESET, floor, floor
+        elif after < floor:
+            continuity, begin, missed = Continuity.GAP, floor, floor - after
+        else:
+            continuity, begin, missed = Continuity.CONTINUOUS, after, 0
+        successor = presented if salt_in_force is None else presented.successor(salt_in_force)
+        replay = replay_from(session.game_id, begin, tuple(page))
+        return Resumption(session, successor.text, continuity, missed, replay)
+
+    def heartbeat(self, session_id: str, *, generation: int | None = None) -> GameSession:
+        """Says that a session's client is still there; extends its expiry by its time to live.
+
+        Args:
+            session_id: of the session.
+            generation: of the connection that beats; None beats for whichever holds it.
+
+        Raises:
+            InvalidArgument: an argument is of the wrong type or out of range.
+            SessionNotFound, SessionExpired, SessionRevoked: the session is over.
+            SessionTakenOver: the generation is not the newest.
+            RegistryUnavailable: the database did not answer in time; safe to retry.
+
+        Concurrency: the times only move forward. Locks the session's row. One round trip.
+        """
+        game_id, uuid = arguments.session_key(session_id)
+        generation = arguments.optional_whole("generation", generation, 1)
+        params = {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)}
+        while (row := self._database.row(queries.heartbeat, params)) is None:
+            self._check_acting(session_id, generation)
+        return session_from(row)
+
+    def heartbeat_many(self, sessions: Iterable[str | tuple[str, int]]) -> Heartbeats:
+        """Beats any number of sessions in one statement and says which of them are gone.
+
+        Args:
+            sessions: session ids, each alone or with the generation of its connection.
+
+        Raises:
+            InvalidArgument: an item is neither a str nor a (str, int).
+            RegistryUnavailable: the database did not answer in time; safe to retry.
+
+        Concurrency: rows are locked in the order of their keys, so that calls never deadlock.
+        One round trip.
+        """
+        beats = {item: _beat(item) for item in sessions}
+        sent = [beat for beat in beats.values() if beat is not None]
+        alive: dict[tuple[str, UUID], int] = {}
+        if sent:
+            rows = self._database.rows(
+                queries.heartbeat_many,
+                {
+                    "game_ids": [game_id for game_id, _, _ in sent],
+                    "ids": [uuid for _, uuid, _ in sent],
+                    "generations": [optional_int8(generation) for _, _, generation in sent],
+                },
+            )
+            alive = {(game_id, uuid): generation for game_id, uuid, generation in rows}
+
+        gone = []
+        for item, beat in beats.items():
+            current = None if beat is None else alive.get(beat[:2])
+            if beat is None or current is None or beat[2] not in (None, current):
+                gone.append(item)
+        return Heartbeats(len(alive), tuple(gone))
+
+    def get_session(self, session_id: str) -> GameSession:
+        """A session by its id, whatever its state.
+
+        Raises:
+            InvalidArgument: the id is not a str.
+            SessionNotFound: never was, was cleaned up, or its game has ended.
+            RegistryUnavailable: the database did not answer in time.
+
+        Concurrency: takes no lock. One round trip.
+        """
+        return self._session(session_id)
+
+    def find_session(self, game_id: str, user_id: str) -> GameSession | None:
+        """The session of a player in a game, whatever its state, or None.
+
+        Raises:
+            InvalidArgument: an id is not 1 to 200 characters of text.
+            RegistryUnavailable: the database did not answer in time.
+
+        Concurrency: takes no lock. One round trip.
+        """
+        row = self._database.row(
+            queries.find_session,
+            {
+                "game_id": arguments.text_id("game_id", game_id),
+                "user_id": arguments.text_id("user_id", user_id),
+            },
+        )
+        return None if row is None else session_from(row)
+
+    def list_sessions(self, game_id: str) -> list[GameSession]:
+        """The live sessions of a game, ordered by player; none if there is no such game.
+
+        Raises:
+            InvalidArgument: the id is not 1 to 200 characters of text.
+            RegistryUnavailable: the database did not answer in time.
+
+        Concurrency: takes no lock; one snapshot. One round trip.
+        """
+        rows = self._database.rows(
+            queries.list_sessions, {"game_id": arguments.text_id("game_id", game_id)}
+        )
+        return [session_from(row) for row in rows]
+
+    def stale_sessions(self, older_than: float, *, limit: int = 1_000) -> list[GameSession]:
+        """Live sessions of all games without a heartbeat for a while, the longest silent first.
+
+        Args:
+            older_than: seconds since the last heartbeat, by the database's clock.
+            limit: most sessions to return; which ones are left out is exact to the minute.
+
+        Raises:
+            InvalidArgument: an argument is out of range.
+            RegistryUnavailable: the database did not answer in time.
+
+        Concurrency: takes no lock; one snapshot. One round trip.
+        """
+        rows = self._database.rows(
+            queries.stale_sessions,
+            {
+                "older_than": arguments.seconds("older_than", older_than, least=0),
+                "limit": Int8(arguments.whole("limit", limit, 1)),
+            },
+        )
+        return sorted(map(session_from, rows), key=lambda session: session.heartbeat_at)
+
+    def revoke_session(self, session_id: str) -> GameSession:
+        """Ends a session for good: none of its tokens opens anything any more.
+
+        It stops holding the floor at once. Revoking again changes nothing; the player gets a
+        new session by `issue_resume_token`.
+
+        Raises:
+            InvalidArgument: the id is not a str.
+            SessionNotFound: never was, was cleaned up, or its game has ended.
+            RegistryUnavailable: the database did not answer in time; safe to retry.
+
+        Concurrency: a call of the session under way finishes first or is refused. Locks the
+        session's row. One round trip.
+        """
+        game_id, uuid = arguments.session_key(session_id)
+        row = self._database.row(queries.revoke_session, {"game_id": game_id, "id": uuid})
+        if row is None:
+            raise SessionNotFound(session_id)
+        return session_from(row)
+
+    def _standing(self, token: ResumeToken) -> tuple[GameSession, str]:
+        """A token's session and whether it is 'valid' or 'retired' there, or `InvalidToken`."""
+        proof = token.prove()
+        row = self._database.row(
+            queries.validate_resume_token,
+            {
+                "game_id": token.game_id,
+                "id": token.session_uuid,
+                "nonce": proof.nonce,
+                "blinded": proof.blinded,
+            },
+        )
+        if row is None or row[SESSION_COLUMNS] is None:
+            raise InvalidToken
+        return session_from(row[:SESSION_COLUMNS]), row[SESSION_COLUMNS]
+
+    def _refusal(self, token: ResumeToken) -> Exception:
+        """Why a token did not resume its session."""
+        session, standing = self._standing(token)
+        require_live(session)
+        if standing == "retired":
+            revoke = self.config.on_token_reuse == "revoke"
+            if revoke:
+                self.revoke_session(session.session_id)
+            return TokenReused(session.session_id, revoked=revoke)
+        return InvalidToken()
+
+
+def _beat(item: str | tuple[str, int]) -> tuple[str, UUID, int | None] | None:
+    """Game, UUID and generation of one item of `heartbeat_many`; None names no session."""
+    session_id, generation = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+    generation = arguments.optional_whole("generation", generation, 1)
+    try:
+        return (*arguments.session_key(session_id), generation)
+    except SessionNotFound:
+        return None

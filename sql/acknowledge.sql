@@ -1,0 +1,89 @@
+-- Moves a session's acknowledgement forward, and prunes what every live session of the game has
+-- acknowledged, at most batch_size events.
+-- Returns one row (last acknowledged, head, floor, events pruned, whether there are more to
+-- prune); the first is NULL when the session could not acknowledge. No row: no such game.
+-- Locks, in this order: the game's row, only if its floor can rise; sessions that expired and
+-- still hold the floor, as far as nobody else holds them; this session's row.
+-- Everything read of other sessions is as old as the snapshot. That is safe: acknowledgements
+-- only rise, a session that seemed to have expired is closed or else still counted, and one
+-- begun since is noticed by the game's count of tokens.
+-- Indexes: game_pkey, game_session_pkey, game_event_pkey.
+WITH log AS MATERIALIZED (
+    SELECT head, floor, issued FROM game WHERE game_id = %(game_id)s
+),
+me AS MATERIALIZED (
+    SELECT id, last_acknowledged
+    FROM game_session
+    WHERE game_id = %(game_id)s AND id = %(id)s
+      AND closed IS NULL AND expires_at > now()
+      AND generation = coalesce(%(generation)s::bigint, generation)
+      AND %(sequence)s <= (SELECT head FROM log)
+),
+locked AS MATERIALIZED (
+    SELECT g.floor, g.issued
+    FROM game AS g
+    WHERE g.game_id = %(game_id)s
+      AND (SELECT floor FROM log) < (
+          SELECT min(CASE WHEN s.id = me.id THEN greatest(s.last_acknowledged, %(sequence)s)
+                          ELSE s.last_acknowledged END)
+          FROM me, game_session AS s
+          WHERE s.game_id = %(game_id)s AND s.closed IS NULL AND s.expires_at > now())
+    FOR NO KEY UPDATE
+),
+lapsed AS (
+    UPDATE game_session AS s
+    SET closed = 'expired'
+    FROM (
+        SELECT s.id
+        FROM locked, game_session AS s
+        WHERE s.game_id = %(game_id)s AND s.closed IS NULL AND s.expires_at <= now()
+        FOR NO KEY UPDATE OF s SKIP LOCKED
+    ) AS late
+    WHERE s.game_id = %(game_id)s AND s.id = late.id
+    RETURNING s.id
+),
+moved AS (
+    UPDATE game_session AS s
+    SET last_acknowledged = greatest(s.last_acknowledged, %(sequence)s)
+    FROM me LEFT JOIN (SELECT count(*) AS n FROM locked) AS before ON true
+    WHERE s.game_id = %(game_id)s AND s.id = me.id
+      AND %(sequence)s > me.last_acknowledged AND before.n >= 0
+      AND s.closed IS NULL AND s.expires_at > now()
+      AND s.generation = coalesce(%(generation)s::bigint, s.generation)
+    RETURNING s.id, s.last_acknowledged
+),
+mine AS MATERIALIZED (
+    SELECT id, last_acknowledged FROM moved
+    UNION ALL
+    SELECT id, last_acknowledged FROM me WHERE %(sequence)s <= last_acknowledged
+),
+target AS MATERIALIZED (
+    SELECT locked.floor, low.sequence AS low,
+           least(low.sequence, locked.floor + %(batch_size)s) AS through
+    FROM locked, log, (
+        SELECT min(coalesce(mine.last_acknowledged, s.last_acknowledged)) AS sequence
+        FROM game_session AS s LEFT JOIN mine ON mine.id = s.id
+        WHERE s.game_id = %(game_id)s AND s.closed IS NULL
+          AND NOT EXISTS (SELECT FROM lapsed WHERE lapsed.id = s.id)
+    ) AS low
+    WHERE locked.issued = log.issued AND low.sequence > locked.floor
+),
+pruned AS (
+    DELETE FROM game_event AS e
+    USING target
+    WHERE e.game_id = %(game_id)s
+      AND e.sequence > target.floor AND e.sequence <= target.through
+    RETURNING 1
+),
+raised AS (
+    UPDATE game SET floor = target.through
+    FROM target
+    WHERE game_id = %(game_id)s
+    RETURNING game.floor
+)
+SELECT (SELECT last_acknowledged FROM mine),
+       log.head,
+       coalesce((SELECT floor FROM raised), (SELECT floor FROM locked), log.floor),
+       (SELECT count(*) FROM pruned),
+       coalesce((SELECT low > through FROM target), false)
+FROM log

@@ -1,0 +1,20 @@
+-- Appends many events to one game, all or nothing, with consecutive sequences.
+-- Returns one row (head, floor): the sequences are the last ones up to head.
+-- Locks the game's row.
+-- Index: game_pkey.
+WITH log AS (
+    INSERT INTO game AS g (game_id, head)
+    VALUES (%(game_id)s, cardinality(%(payloads)s::bytea[]))
+    ON CONFLICT (game_id) DO UPDATE
+        SET head = g.head + excluded.head, head_at = clock_timestamp()
+    RETURNING head, floor, clock_timestamp() AS recorded_at
+),
+recorded AS (
+    INSERT INTO game_event (game_id, sequence, recorded_at, codec, payload)
+    SELECT %(game_id)s, log.head - cardinality(%(payloads)s::bytea[]) + event.place,
+           log.recorded_at, event.codec, event.payload
+    FROM log,
+         unnest(%(codecs)s::smallint[], %(payloads)s::bytea[])
+             WITH ORDINALITY AS event (codec, payload, place)
+)
+SELECT head, floor FROM log
