@@ -1,4 +1,4 @@
--- The three tables of the contract and the memory of event ids.
+-- Games, sessions and events, the memory of event ids, and which database this is.
 --
 -- game_id leads every key, so that the tables can be partitioned or sharded by it together.
 -- COLLATE "C": keys compare bytewise, the same everywhere, and an operating system's new
@@ -89,3 +89,22 @@ CREATE TABLE game_event_id (
     recorded_at timestamptz NOT NULL,
     PRIMARY KEY (game_id, event_id)
 );
+
+-- Which database this is. A copy of it, restored elsewhere or from a backup, is another one, and
+-- no client may take its logs for those it knew: a new id here is a new epoch for every game.
+CREATE TABLE lineage (
+    only_row          boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id                uuid    NOT NULL DEFAULT gen_random_uuid(),
+    -- Where the id was drawn; unknown until the first connection.
+    system_identifier bigint,
+    database          oid,
+    timeline          text
+);
+INSERT INTO lineage DEFAULT VALUES;
+
+-- A game's log as clients know it.
+CREATE VIEW game_log AS
+SELECT game.game_id, game.head, game.floor,
+       encode(substr(sha256(uuid_send(game.epoch) || uuid_send(lineage.id)), 1, 16), 'hex')::uuid
+           AS epoch
+FROM game CROSS JOIN lineage;

@@ -70,7 +70,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         config = _config(config)
         database = Database.open(conninfo, config)
         try:
-            with database.transaction() as connection:
+            with database.pool.connection() as connection:
                 schema.check(connection)
         except BaseException:
             database.close()

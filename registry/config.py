@@ -29,6 +29,11 @@ def _reaction(_: object, attribute: Attribute[str], value: object) -> None:
         raise InvalidArgument(f"{attribute.name} must be 'revoke' or 'refuse'")
 
 
+def _flag(_: object, attribute: Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{attribute.name} must be True or False")
+
+
 @frozen(kw_only=True)
 class RegistryConfig:
     """How a `GameSessionRegistry` behaves. Immutable; the defaults suit a live game.
@@ -58,6 +63,10 @@ class RegistryConfig:
 
     on_token_reuse: Literal["revoke", "refuse"] = field(default="revoke", validator=_reaction)
     """What a retired token does when it comes back: revoke the session, or refuse the call."""
+
+    lossless_failover: bool = field(default=False, validator=_flag)
+    """Whether a failover can lose nothing (synchronous replication). If not, every log has a new
+    epoch on the promoted server, since clients may have seen events that it never got."""
 
     pool_timeout: float = field(default=5.0, validator=_seconds)
     """How long a call waits for a free connection."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import count
 from time import monotonic
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import Connection, errors
@@ -44,6 +45,7 @@ class Database:
         self.pool = pool
         self.owned = owned
         self._config = config
+        self._settled: WeakSet[Connection[Any]] = WeakSet()
 
     @classmethod
     def open(cls, conninfo: str, config: RegistryConfig) -> Database:
@@ -124,6 +126,7 @@ class Database:
         """A transaction of several round trips, for the upkeep only."""
         with self._connection() as connection:
             try:
+                self._settle(connection)
                 with connection.transaction():
                     if not self.owned:
                         execute(connection, queries.configure, settings(self._config, local=True))
@@ -141,6 +144,7 @@ class Database:
         for attempt in count(1):
             with self._connection() as connection:
                 try:
+                    self._settle(connection)
                     return _answer(connection, statements)
                 except psycopg.Error as error:
                     harmless = isinstance(error, _LOST_A_RACE) or (
@@ -149,6 +153,13 @@ class Database:
                     if not harmless or attempt == ATTEMPTS or monotonic() > deadline:
                         raise translated(error, connection, if_unknown) from None
         raise AssertionError  # the loop has no end of its own
+
+    def _settle(self, connection: Connection[Any]) -> None:
+        """Sees to it, once a connection, that its server's logs have epochs of their own."""
+        if connection not in self._settled:
+            params = {"lossless_failover": self._config.lossless_failover}
+            execute(connection, queries.settle_lineage, params)
+            self._settled.add(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection[Any]]:
@@ -202,7 +213,8 @@ def settings(config: RegistryConfig, *, local: bool) -> Params:
 
 def broke(error: psycopg.Error, connection: Connection[Any]) -> bool:
     """Whether the connection went before the answer came, so that the outcome is open."""
-    return connection.closed or connection.broken or error.sqlstate is None
+    silent = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+    return connection.closed or silent
 
 
 def translated(

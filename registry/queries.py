@@ -32,8 +32,10 @@ class Queries:
     prune_events: bytes
     record_event: bytes
     record_events: bytes
+    renew_epochs: bytes
     resume: bytes
     revoke_session: bytes
+    settle_lineage: bytes
     stale_sessions: bytes
     validate_resume_token: bytes
 

@@ -55,6 +55,22 @@ class Upkeep(Core):
             games += deleted[1]
         return Cleanup(sessions, events, games)
 
+    def renew_epochs(self) -> None:
+        """Gives every game's log a new epoch, so that no client goes on from what it knew.
+
+        For the operator, after the database was put back to an older state in place, by a
+        snapshot of its disk or the like: clients may have seen events that it lost. A dump
+        restored elsewhere, a copy, a restore to a point in time and a failover are noticed
+        without it (the last unless `config.lossless_failover`).
+
+        Raises:
+            RegistryUnavailable: the database did not answer in time; safe to retry.
+
+        Concurrency: at once for all games; a replay that is being paged through ends with
+        `EpochMismatch`. One round trip.
+        """
+        self._database.rows(queries.renew_epochs, {})
+
     def _until_done(self, query: bytes, limits: Params, batch: int) -> int:
         total = 0
         while True:

@@ -2,10 +2,10 @@
 -- Returns one row, its events as arrays (NULL when there are none), or no row when there is no
 -- such game. Positions outside (floor, head] and other epochs are left to the caller to refuse.
 -- Locks nothing.
--- Indexes: game_pkey, game_event_pkey.
+-- Indexes: game_pkey, lineage_pkey, game_event_pkey.
 SELECT log.epoch, log.head, log.floor,
        page.sequences, page.times, page.codecs, page.payloads
-FROM game AS log
+FROM game_log AS log
 CROSS JOIN LATERAL (
     SELECT array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
            array_agg(codec) AS codecs, array_agg(payload) AS payloads

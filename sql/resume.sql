@@ -3,7 +3,7 @@
 -- Returns one row, or none when the token opens no live session.
 -- Hashes are compared under a nonce, so that the time taken tells nothing about them.
 -- Locks the session's row; of two at once the second sees what the first left.
--- Indexes: game_session_pkey, game_pkey, game_event_pkey.
+-- Indexes: game_session_pkey, game_pkey, lineage_pkey, game_event_pkey.
 WITH taken AS (
     UPDATE game_session AS s
     SET generation = s.generation + 1,
@@ -32,7 +32,7 @@ SELECT taken.id, taken.game_id, taken.user_id, taken.generation, taken.last_ackn
        log.epoch, log.head, log.floor,
        page.sequences, page.times, page.codecs, page.payloads
 FROM taken
-JOIN game AS log USING (game_id)
+JOIN game_log AS log USING (game_id)
 CROSS JOIN LATERAL (
     SELECT array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
            array_agg(codec) AS codecs, array_agg(payload) AS payloads

