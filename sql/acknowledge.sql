@@ -2,8 +2,9 @@
 -- acknowledged, at most batch_size events.
 -- Returns one row (last acknowledged, head, floor, events pruned, whether there are more to
 -- prune); the first is NULL when the session could not acknowledge. No row: no such game.
--- Locks, in this order: the game's row, only if its floor can rise; sessions that expired and
--- still hold the floor, as far as nobody else holds them; this session's row.
+-- Locks, in this order: the game's row, only if its floor can rise; this session's row; then,
+-- without waiting, the sessions that expired and still hold the floor.
+-- The counts of locked and moved are there to make them happen first.
 -- Everything read of other sessions is as old as the snapshot. That is safe: acknowledgements
 -- only rise, a session that seemed to have expired is closed or else still counted, and one
 -- begun since is noticed by the game's count of tokens.
@@ -30,6 +31,16 @@ locked AS MATERIALIZED (
           WHERE s.game_id = %(game_id)s AND s.closed IS NULL AND s.expires_at > now())
     FOR NO KEY UPDATE
 ),
+moved AS (
+    UPDATE game_session AS s
+    SET last_acknowledged = greatest(s.last_acknowledged, %(sequence)s)
+    FROM me
+    WHERE s.game_id = %(game_id)s AND s.id = me.id
+      AND %(sequence)s > me.last_acknowledged AND (SELECT count(*) FROM locked) >= 0
+      AND s.closed IS NULL AND s.expires_at > now()
+      AND s.generation = coalesce(%(generation)s::bigint, s.generation)
+    RETURNING s.id, s.last_acknowledged
+),
 lapsed AS (
     UPDATE game_session AS s
     SET closed = 'expired'
@@ -37,20 +48,11 @@ lapsed AS (
         SELECT s.id
         FROM locked, game_session AS s
         WHERE s.game_id = %(game_id)s AND s.closed IS NULL AND s.expires_at <= now()
+          AND (SELECT count(*) FROM moved) >= 0
         FOR NO KEY UPDATE OF s SKIP LOCKED
     ) AS late
     WHERE s.game_id = %(game_id)s AND s.id = late.id
     RETURNING s.id
-),
-moved AS (
-    UPDATE game_session AS s
-    SET last_acknowledged = greatest(s.last_acknowledged, %(sequence)s)
-    FROM me LEFT JOIN (SELECT count(*) AS n FROM locked) AS before ON true
-    WHERE s.game_id = %(game_id)s AND s.id = me.id
-      AND %(sequence)s > me.last_acknowledged AND before.n >= 0
-      AND s.closed IS NULL AND s.expires_at > now()
-      AND s.generation = coalesce(%(generation)s::bigint, s.generation)
-    RETURNING s.id, s.last_acknowledged
 ),
 mine AS MATERIALIZED (
     SELECT id, last_acknowledged FROM moved
