@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 from uuid import UUID
 
 from .config import LONGEST
 from .errors import InvalidArgument, SessionNotFound
+
+T = TypeVar("T")
 
 LAST_SEQUENCE = 2**63 - 1
 """PostgreSQL's bigint ends here, and so does every log."""
@@ -44,7 +47,7 @@ def seconds(name: str, value: object, least: float = 0.001) -> float:
     """A finite number of seconds, at most ten years."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidArgument(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not (math.isfinite(value) and least <= value <= LONGEST):
+    if not least <= value <= LONGEST:  # neither does a NaN or an infinity
         raise InvalidArgument(f"{name} must lie between {least} and {LONGEST:.0f} seconds")
     return float(value)
 
@@ -52,6 +55,14 @@ def seconds(name: str, value: object, least: float = 0.001) -> float:
 def optional_uuid(name: str, value: object) -> UUID | None:
     if value is not None and not isinstance(value, UUID):
         raise InvalidArgument(f"{name} must be a uuid.UUID, not {type(value).__name__}")
+    return value
+
+
+def many(name: str, value: Iterable[T]) -> Iterable[T]:
+    """An iterable of things, not one thing that happens to be iterable."""
+    single = isinstance(value, (str, bytes, bytearray, memoryview, Mapping))
+    if single or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{name} must be an iterable of them, not {type(value).__name__}")
     return value
 
 

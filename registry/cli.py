@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = {"migrate": migrate, "rollback": rollback, "status": status}[options.command]
         command(options)
     except RegistryError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *str(error).split(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

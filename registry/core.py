@@ -90,6 +90,8 @@ def replay_from(game_id: str, after: int, row: Row) -> Replay:
     for expected, sequence in enumerate(sequences, after + 1):
         if sequence != expected:
             raise LogCorrupted(game_id, expected - 1)
+    if sequences and sequences[-1] > head:
+        raise LogCorrupted(game_id, head)
     events = tuple(
         GameEvent(sequence, decode(codec, payload), recorded_at)
         for sequence, recorded_at, codec, payload in zip(

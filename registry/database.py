@@ -18,7 +18,13 @@ from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from .config import RegistryConfig
-from .errors import OutcomeUnknown, RegistryError, RegistryUnavailable, SchemaMismatch
+from .errors import (
+    InvalidArgument,
+    OutcomeUnknown,
+    RegistryError,
+    RegistryUnavailable,
+    SchemaMismatch,
+)
 from .queries import queries
 
 Row = tuple[Any, ...]
@@ -72,7 +78,7 @@ class Database:
             )
         except psycopg.ProgrammingError:
             # The text of the error would show the password.
-            raise RegistryError("the conninfo is neither a libpq string nor a URL") from None
+            raise InvalidArgument("the conninfo is neither a libpq string nor a URL") from None
         try:
             pool.open(wait=True, timeout=config.pool_timeout)
         except PoolTimeout:
@@ -309,12 +315,26 @@ def row_within(
     With `savepoint`, a statement that lost a race is run again without harm to what the
     caller did before.
     """
+    if not isinstance(connection, Connection):
+        raise InvalidArgument("connection must be a psycopg.Connection")
     for attempt in count(1):
         try:
-            with connection.transaction() if savepoint else nullcontext():
+            with _savepoint(connection) if savepoint else nullcontext():
                 return execute(connection, query, params).fetchone()
         except psycopg.Error as error:
             if not (savepoint and isinstance(error, errors.UniqueViolation)) or attempt == ATTEMPTS:
                 hint = "it is as the transaction it was part of"
                 raise translated(error, connection, hint) from None
     raise AssertionError  # the loop has no end of its own
+
+
+@contextmanager
+def _savepoint(connection: Connection[Any]) -> Iterator[None]:
+    """Something to go back to, within the caller's transaction."""
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    if idle and not connection.autocommit:
+        # The transaction begins with its first statement; psycopg would otherwise take this one
+        # for the whole of it, and commit.
+        execute(connection, queries.clock, {})
+    with connection.transaction():
+        yield

@@ -259,9 +259,18 @@ class EmbeddedPostgres:
         new.rename(self._home / "cluster")
 
     def _launch(self) -> None:
-        """Start the server and the watcher; wait until it answers."""
+        """Start the server and wait until it answers."""
         deadline = time.monotonic() + self._timeout
         self._end_stray(deadline)
+        while said := self._attempt(deadline):
+            # The last processes of a server that was killed are on their way out.
+            if "is still in use" not in said or time.monotonic() > deadline:
+                raise RegistryUnavailable(f"the embedded PostgreSQL did not start: {said}")
+            time.sleep(0.1)
+
+    def _attempt(self, deadline: float) -> str:
+        """Start the server and its watcher; returns why it does not answer, or nothing."""
+        self._end(signal.SIGINT)  # what is left of the one before, had that died by itself
         command = [str(self._programs / "postgres"), "-D", str(self._home / "cluster")]
         command += ["-k", str(self._run)]
         for name, value in {"listen_addresses": "", **self._settings, "port": 5432}.items():
@@ -279,12 +288,11 @@ class EmbeddedPostgres:
             start_new_session=True,
         )
         while not _answers(self.conninfo):
-            ended = server.poll() is not None
-            if ended or time.monotonic() > deadline:
+            if server.poll() is not None or time.monotonic() > deadline:
                 said = log.read_bytes()[begin:].decode(errors="replace").strip()
-                why = "ended" if ended else f"did not answer within {self._timeout:g} s"
-                raise RegistryUnavailable(f"the embedded PostgreSQL {why}:\n{said[-2000:]}")
+                return said[-2000:] or "it said nothing"
             time.sleep(0.02)
+        return ""
 
     def _end(self, how: signal.Signals) -> None:
         """End the server by the signal and wait; by force when it takes too long."""

@@ -18,7 +18,6 @@ from .errors import (
     EpochMismatch,
     GameNotFound,
     HistoryPruned,
-    InvalidArgument,
     RegistryUnavailable,
     SequenceConflict,
 )
@@ -109,9 +108,10 @@ class Log(Core):
         Concurrency: as `record_event`; no other event comes between. One round trip.
         """
         arguments.text_id("game_id", game_id)
-        if isinstance(payloads, (str, bytes, bytearray, memoryview, dict)):
-            raise InvalidArgument("payloads must be an iterable of payloads, not a single one")
-        encoded = [encode(payload, self.config.max_payload_bytes) for payload in payloads]
+        encoded = [
+            encode(payload, self.config.max_payload_bytes)
+            for payload in arguments.many("payloads", payloads)
+        ]
         if not encoded:
             return range(0)
         row = self._database.row(
@@ -151,6 +151,7 @@ class Log(Core):
         Concurrency: one snapshot, no lock. A reader that has seen n never later finds a new
         event at or below n. One round trip.
         """
+        arguments.optional_uuid("epoch", epoch)
         row = self._database.row(
             queries.fetch_events_since,
             {
@@ -159,7 +160,6 @@ class Log(Core):
                 "limit": self._page_limit(limit),
             },
         )
-        arguments.optional_uuid("epoch", epoch)
         if row is None:
             raise GameNotFound(game_id)
         present, head, floor = row[:3]
@@ -303,14 +303,17 @@ class Log(Core):
             raise GameNotFound(game_id)
         with suppress(AheadOfLog):  # ended and begun again by somebody else, just now
             self.prune_events(game_id, standing[0])
-        ((ended,),) = self._database.rows_behind_lock(
-            queries.lock_game,
-            queries.end_game,
-            params,
-            if_unknown="end the game again; GameNotFound says that it had been done",
-        )
-        if not ended:
-            raise GameNotFound(game_id)
+        ended = False
+        while not ended:
+            rows = self._database.rows_behind_lock(
+                queries.lock_game,
+                queries.end_game,
+                params,
+                if_unknown="end the game again; GameNotFound says that it had been done",
+            )
+            if not rows:
+                raise GameNotFound(game_id)
+            ended = bool(rows[0][0])
 
     def _events(self, game_id: str, page: Replay, page_size: int | None) -> Iterator[GameEvent]:
         end = page.head

@@ -21,6 +21,8 @@ def encode(payload: object, limit: int) -> tuple[int, bytes]:
     """The codec and the bytes to store; refuses what would not come back equal."""
     if isinstance(payload, (bytes, bytearray, memoryview)):
         codec, data = RAW, bytes(payload)
+        if data != payload:
+            raise InvalidPayload("the payload is a memoryview of other items than bytes")
     else:
         _check(payload, DEEPEST)
         try:

@@ -132,8 +132,8 @@ def _applied(connection: Connection) -> dict[str, datetime]:
     except psycopg.errors.UndefinedTable:
         return {}
     ours = [row for row in rows if _OURS.match(row[0])]
-    for name, _, home, first in ours:
-        if home != first and name in _known():
+    for _, _, home, first in ours:
+        if home != first:
             raise SchemaMismatch(
                 f"the registry is in the schema {home}, but the search_path begins with {first}: "
                 f"add options='-c search_path={home}' to the connection string"
@@ -168,8 +168,14 @@ def _connect(conninfo: str) -> Connection:
     connection = psycopg.connect(
         conninfo, autocommit=True, connect_timeout=given.get("connect_timeout", 10)
     )
-    for limit in ("statement_timeout", "lock_timeout", "idle_session_timeout"):
-        connection.execute("SELECT set_config(%s, '0', false)", [limit])
+    try:
+        connection.execute(
+            "SELECT set_config('statement_timeout', '0', false), "
+            "set_config('lock_timeout', '0', false), set_config('idle_session_timeout', '0', false)"
+        )
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -194,7 +200,7 @@ def _migrator(connection: Connection, conninfo: str, timeout: float) -> Iterator
         finally:
             logger.disabled = silent
     finally:
-        if not connection.broken:
+        if not connection.closed:
             connection.execute("SELECT pg_advisory_unlock(%s)", [_MIGRATOR])
 
 
@@ -225,7 +231,7 @@ def _translated() -> Iterator[None]:
     except exceptions.LockTimeout as error:
         raise RegistryUnavailable(f"yoyo is at work on this database: {error}") from error
     except psycopg.OperationalError as error:
-        raise RegistryUnavailable(f"the database does not serve: {error}") from error
+        raise RegistryUnavailable(f"the database did not serve: {error}") from error
     except (psycopg.Error, exceptions.BadMigration) as error:
         raise SchemaMismatch(f"the schema could not be read or changed: {error}") from error
 

@@ -112,12 +112,13 @@ class Sessions(Core):
             TokenReused: valid once, but retired. By `config.on_token_reuse` the session is
                 revoked.
             SessionExpired, SessionRevoked: it opens a session that is over.
-            LogCorrupted: the log's rows were changed by hand.
+            LogCorrupted: the log's rows were changed by hand. The generation has risen, and the
+                token presented stays valid.
             RegistryUnavailable: the database did not answer in time; safe to retry.
 
         Concurrency: several calls at once with one token all succeed, one after another; the
-        last one's generation is the one that can act. A call that raises leaves the session
-        as it was, but for the revocation above. Locks the session's row. One round trip.
+        last one's generation is the one that can act. A refused call leaves the session as it
+        was, but for the revocation above. Locks the session's row. One round trip.
         """
         presented = ResumeToken.parse(token)
         arguments.whole("after", after)
@@ -187,7 +188,7 @@ class Sessions(Core):
         Concurrency: rows are locked in the order of their keys, so that calls never deadlock.
         One round trip.
         """
-        beats = {item: _beat(item) for item in sessions}
+        beats = {item: _beat(item) for item in arguments.many("sessions", sessions)}
         sent = [beat for beat in beats.values() if beat is not None]
         alive: dict[tuple[str, UUID], int] = {}
         if sent:

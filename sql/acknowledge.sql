@@ -62,12 +62,13 @@ mine AS MATERIALIZED (
 target AS MATERIALIZED (
     SELECT locked.floor, low.sequence AS low,
            least(low.sequence, locked.floor + %(batch_size)s) AS through
-    FROM locked, log, (
-        SELECT min(coalesce(mine.last_acknowledged, s.last_acknowledged)) AS sequence
+    FROM locked, log, LATERAL (
+        -- Up to the head that the snapshot shows: later events it could not see to delete.
+        SELECT least(min(coalesce(mine.last_acknowledged, s.last_acknowledged)), log.head)
         FROM game_session AS s LEFT JOIN mine ON mine.id = s.id
         WHERE s.game_id = %(game_id)s AND s.closed IS NULL
           AND NOT EXISTS (SELECT FROM lapsed WHERE lapsed.id = s.id)
-    ) AS low
+    ) AS low (sequence)
     WHERE locked.issued = log.issued AND low.sequence > locked.floor
 ),
 pruned AS (
