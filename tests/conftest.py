@@ -1,0 +1,73 @@
+"""What the tests share: a real server, a fresh database for each test, a clock to move.
+
+The server is an embedded one, or the one that DATABASE_URL names (a role that may create
+databases). A database for a test is a copy of one that was migrated once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from support import Clock, Server
+
+from registry import EmbeddedPostgres, GameSessionRegistry
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The server that the tests of this run share."""
+    given = os.environ.get("DATABASE_URL")
+    embedded = None if given else EmbeddedPostgres(settings={"max_connections": 300}).start()
+    server = Server(given or (embedded.conninfo if embedded else ""))
+    try:
+        yield server
+    finally:
+        server.close()
+        if embedded is not None:
+            embedded.stop()
+
+
+@pytest.fixture
+def conninfo(server: Server) -> Iterator[str]:
+    """A fresh migrated database of the test's own."""
+    conninfo = server.create_migrated()
+    yield conninfo
+    server.drop(conninfo)
+
+
+@pytest.fixture(scope="module")
+def module_conninfo(server: Server) -> Iterator[str]:
+    """A migrated database that the tests of a module share."""
+    conninfo = server.create_migrated()
+    yield conninfo
+    server.drop(conninfo)
+
+
+@pytest.fixture
+def blank_conninfo(server: Server) -> Iterator[str]:
+    """A fresh database with nothing in it."""
+    conninfo = server.create_blank()
+    yield conninfo
+    server.drop(conninfo)
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """An embedded server of the test's own, to crash and restart; nothing is migrated."""
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def registry(conninfo: str) -> Iterator[GameSessionRegistry]:
+    """A registry on a fresh database."""
+    with GameSessionRegistry.connect(conninfo) as registry:
+        yield registry
+
+
+@pytest.fixture
+def clock(conninfo: str) -> Clock:
+    """The clock of the test's own database."""
+    return Clock(conninfo)

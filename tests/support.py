@@ -1,0 +1,85 @@
+"""What the tests call: databases that come and go, a clock to move, a wait with a deadline."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from itertools import count
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from registry import migrate
+
+TABLES = ["game", "game_session", "game_event", "game_event_id"]
+
+
+class Server:
+    """A running PostgreSQL on which databases come and go."""
+
+    def __init__(self, conninfo: str) -> None:
+        self.conninfo = conninfo
+        self._names = (f"registry_test_{os.getpid()}_{n}" for n in count())
+        self._template: str | None = None
+
+    def execute(self, command: str, **names: str) -> None:
+        quoted = {key: sql.Identifier(name) for key, name in names.items()}
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute(sql.SQL(command).format(**quoted))
+
+    def create_blank(self) -> str:
+        """A new database with nothing in it; returns its conninfo."""
+        name = next(self._names)
+        self.execute("CREATE DATABASE {name} TEMPLATE template0", name=name)
+        return make_conninfo(self.conninfo, dbname=name)
+
+    def create_migrated(self) -> str:
+        """A new database with the schema in it; returns its conninfo."""
+        if self._template is None:
+            self._template = self.create_blank()
+            migrate(self._template)
+        name = next(self._names)
+        template = name_of(self._template)
+        self.execute("CREATE DATABASE {name} TEMPLATE {template}", name=name, template=template)
+        return make_conninfo(self.conninfo, dbname=name)
+
+    def drop(self, conninfo: str) -> None:
+        self.execute("DROP DATABASE IF EXISTS {name} WITH (FORCE)", name=name_of(conninfo))
+
+    def close(self) -> None:
+        if self._template is not None:
+            self.drop(self._template)
+
+
+class Clock:
+    """Moves time on, by moving every stored time back."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+
+    def advance(self, seconds: float) -> None:
+        query = """
+            SELECT table_name, string_agg(format('%%1$I = %%1$I - $1', column_name), ', ')
+            FROM information_schema.columns
+            WHERE table_schema = current_schema() AND table_name = ANY(%s)
+              AND data_type = 'timestamp with time zone' AND is_generated = 'NEVER'
+            GROUP BY table_name ORDER BY table_name
+        """
+        with psycopg.connect(self._conninfo) as connection:
+            for table, changes in connection.execute(query, [TABLES]).fetchall():
+                shift = f"UPDATE {table} SET {changes}".replace("$1", "make_interval(secs => %s)")
+                connection.execute(shift.encode(), [seconds] * changes.count("$1"))
+
+
+def name_of(conninfo: str) -> str:
+    return str(conninfo_to_dict(conninfo)["dbname"])
+
+
+def wait_until(condition: Callable[[], object], *, timeout: float = 30.0) -> None:
+    """Wait until the condition holds; fail after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout:g} s in vain"
+        time.sleep(0.01)
