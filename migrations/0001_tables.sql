@@ -37,15 +37,19 @@ CREATE TABLE game_session (
     -- With it the newest token follows from the previous one, so that a resume repeated
     -- because its reply was lost gets the same token again. NULL: the newest was issued.
     token_salt           bytea,
-    -- The last few that are valid no more: one of them coming back is a copy in use.
+    -- The last few that retired because their successor was used: one of them coming back is a
+    -- copy in use.
     retired_token_hashes bytea[]     NOT NULL DEFAULT '{}',
+    -- The last few that an issue put out of force before their successor was used: perhaps all
+    -- that an honest client has, its reply having been lost.
+    displaced_token_hashes bytea[]   NOT NULL DEFAULT '{}',
     generation           bigint      NOT NULL DEFAULT 1,
     last_acknowledged    bigint      NOT NULL,
     ttl                  interval    NOT NULL,
     created_at           timestamptz NOT NULL DEFAULT now(),
     heartbeat_at         timestamptz NOT NULL DEFAULT now(),
     expires_at           timestamptz NOT NULL,
-    -- Set once and for ever: by the host's revocation, or by the prune that stopped waiting
+    -- Set for ever: by the host's revocation, or by the prune that stopped waiting
     -- for this session after its expiry, so that a late heartbeat cannot revive it.
     closed               text        CHECK (closed IN ('revoked', 'expired')),
     -- The indexed shadows of the two times above change once a minute, not once a beat: the

@@ -74,10 +74,11 @@ def demo(argv: Sequence[str]) -> int:
         cli.add_arguments(parser)
         return cli.run(parser.parse_args(argv))
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
         raise RegistryError(
-            f"the demo needs {error.name}: pip install 'game-session-registry[demo]'"
+            f"the demo needs {package}: pip install 'game-session-registry[demo]'"
         ) from error
 
 

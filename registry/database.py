@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import Connection, IsolationLevel, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, TransactionStatus
 from psycopg.rows import tuple_row
@@ -29,6 +29,7 @@ from .queries import queries
 
 Row = tuple[Any, ...]
 Params = Mapping[str, object]
+Statement = tuple[bytes, Params]
 Pool = ConnectionPool[Connection[Any]]
 
 ATTEMPTS = 3
@@ -51,15 +52,14 @@ class Database:
         self.pool = pool
         self.owned = owned
         self._config = config
+        # On a caller's pool the bounds travel with each statement and end with its transaction.
+        self._bounds = [] if owned else [(queries.configure, settings(config, local=True))]
         self._settled: WeakSet[Connection[Any]] = WeakSet()
 
     @classmethod
     def open(cls, conninfo: str, config: RegistryConfig) -> Database:
         """Opens a pool of its own and waits for its first connections."""
         bounds = settings(config, local=False)
-
-        class Bounded(_BoundedConnection):
-            answer_timeout = config.statement_timeout + GRACE
 
         def configure(connection: Connection[Any]) -> None:
             connection.execute(queries.configure, bounds)
@@ -68,7 +68,6 @@ class Database:
             given = conninfo_to_dict(conninfo)
             pool: Pool = ConnectionPool(
                 conninfo,
-                connection_class=Bounded,
                 kwargs={**_network_bounds(config, given), "autocommit": True},
                 configure=configure,
                 min_size=config.pool_min_size,
@@ -134,37 +133,34 @@ class Database:
             try:
                 self._settle(connection)
                 with connection.transaction():
-                    if not self.owned:
-                        execute(connection, queries.configure, settings(self._config, local=True))
+                    for statement in self._bounds:
+                        execute(connection, *statement)
                     yield connection
             except psycopg.Error as error:
                 raise translated(error, connection, None) from None
 
-    def _run(
-        self, statements: Sequence[tuple[bytes, Params]], if_unknown: str | None
-    ) -> Sequence[Row]:
-        if not self.owned:
-            bounds = settings(self._config, local=True)
-            statements = [(queries.configure, bounds), *statements]
+    def _run(self, statements: Sequence[Statement], if_unknown: str | None) -> Sequence[Row]:
         deadline = monotonic() + self._config.statement_timeout
         for attempt in count(1):
             with self._connection() as connection:
+                advice = None  # nothing is open before the statements are sent
                 try:
                     self._settle(connection)
-                    return _answer(connection, statements)
+                    advice = if_unknown
+                    return _answer(connection, [*self._bounds, *statements])
                 except psycopg.Error as error:
                     harmless = isinstance(error, _LOST_A_RACE) or (
-                        broke(error, connection) and if_unknown is None
+                        broke(error, connection) and advice is None
                     )
                     if not harmless or attempt == ATTEMPTS or monotonic() > deadline:
-                        raise translated(error, connection, if_unknown) from None
+                        raise translated(error, connection, advice) from None
         raise AssertionError  # the loop has no end of its own
 
     def _settle(self, connection: Connection[Any]) -> None:
         """Sees to it, once a connection, that its server's logs have epochs of their own."""
         if connection not in self._settled:
             params = {"lossless_failover": self._config.lossless_failover}
-            execute(connection, queries.settle_lineage, params)
+            _answer(connection, [*self._bounds, (queries.settle_lineage, params)])
             self._settled.add(connection)
 
     @contextmanager
@@ -178,34 +174,45 @@ class Database:
                     f"no connection to the database within {self._config.pool_timeout:g} s "
                     f"({type(error).__name__}): the server is down, or the pool is too small"
                 ) from None
-            if _sound(connection):
+            with _giving_up(connection, self._config.statement_timeout + GRACE):
+                sound = _sound(connection)
+            if sound:
                 break
             self.pool.putconn(connection)
-        autocommit = connection.autocommit
+        autocommit, isolation = connection.autocommit, connection.isolation_level
         try:
-            if not autocommit:
-                connection.autocommit = True
-            yield connection
+            connection.autocommit = True
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
+            with _giving_up(connection, self._config.statement_timeout + GRACE):
+                yield connection
         finally:
-            if not autocommit and connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                connection.autocommit = False
+            if connection.info.transaction_status == TransactionStatus.IDLE:
+                connection.autocommit = autocommit
+                connection.isolation_level = isolation
             self.pool.putconn(connection)
 
 
-class _BoundedConnection(Connection[Any]):
-    """A connection that gives up waiting for a server that does not even time out itself."""
+@contextmanager
+def _giving_up(connection: Connection[Any], seconds: float) -> Iterator[None]:
+    """Bounds each wait for the server: it may be past timing out a statement by itself.
 
-    answer_timeout: ClassVar[float]
+    The connection is ours alone for the while, so its `wait` can be stood in for; a class of
+    connections would do for a pool of our own, but not for a caller's.
+    """
+    unbounded = connection.wait
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+    def wait(gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
-            return super().wait(
-                gen, interval, timeout=self.answer_timeout if timeout is None else timeout
-            )
+            return unbounded(gen, interval, timeout=seconds if timeout is None else timeout)
         except errors._WaitTimeout:
-            if timeout is None:  # in the middle of an answer: of no more use to anybody
-                self.pgconn.finish()
+            connection.pgconn.finish()  # in the middle of an answer: of no more use to anybody
             raise
+
+    connection.wait = wait  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del connection.wait
 
 
 def settings(config: RegistryConfig, *, local: bool) -> Params:
@@ -237,7 +244,8 @@ def translated(
                 f"may not have been done: {if_unknown}"
             )
         return RegistryUnavailable(
-            "the connection to the database broke, again and again: try later"
+            "the connection to the database broke before the answer came, and there was no time "
+            "to try again or that did not help; trying later is safe"
         )
     if isinstance(error, _NO_SUCH_OBJECT):
         return SchemaMismatch(
@@ -253,20 +261,19 @@ def translated(
     return RegistryUnavailable(f"{why}; nothing was done")
 
 
-def _answer(
-    connection: Connection[Any], statements: Sequence[tuple[bytes, Params]]
-) -> Sequence[Row]:
+def _answer(connection: Connection[Any], statements: Sequence[Statement]) -> Sequence[Row]:
     """The last statement's rows; several go out as one transaction in one round trip."""
     if len(statements) == 1:
         return execute(connection, *statements[0]).fetchall()
-    with connection.pipeline(), connection.transaction():
+    # All that a pipeline sends before its end is one transaction.
+    with connection.pipeline():
         *_, last = [execute(connection, *statement) for statement in statements]
     return last.fetchall()
 
 
 def execute(connection: Connection[Any], query: bytes, params: Params) -> psycopg.Cursor[Row]:
-    """Runs a query with tuples for rows, whatever the connection's own row factory makes."""
-    return connection.cursor(binary=True, row_factory=tuple_row).execute(query, params)
+    """Runs a query on a plain cursor with tuples for rows, whatever the connection's own are."""
+    return psycopg.Cursor(connection, row_factory=tuple_row).execute(query, params, binary=True)
 
 
 def _sound(connection: Connection[Any]) -> bool:

@@ -46,10 +46,11 @@ class InvalidToken(RegistryError):
 
 
 class TokenReused(RegistryError):
-    """An older token of the session came back after its successor had been used.
+    """A token of the session came back that is valid no more.
 
-    Somebody holds a copy. `revoked` says whether the session was revoked for it
-    (`RegistryConfig.on_token_reuse`).
+    If its successor has been used, somebody holds a copy, and by `RegistryConfig.on_token_reuse`
+    the session is revoked for it. If it was displaced by `issue_resume_token` before that, it
+    may be all that an honest client has, and the call is only refused. `revoked` says which.
     """
 
     def __init__(self, session_id: str, *, revoked: bool) -> None:

@@ -20,7 +20,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 def encode(payload: object, limit: int) -> tuple[int, bytes]:
     """The codec and the bytes to store; refuses what would not come back equal."""
     if isinstance(payload, (bytes, bytearray, memoryview)):
-        codec, data = RAW, bytes(payload)
+        try:
+            codec, data = RAW, bytes(payload)
+        except ValueError:
+            raise InvalidPayload("the payload is a memoryview that was released") from None
         if data != payload:
             raise InvalidPayload("the payload is a memoryview of other items than bytes")
     else:

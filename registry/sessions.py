@@ -80,9 +80,9 @@ class Sessions(Core):
         trip.
         """
         session, standing = self._standing(ResumeToken.parse(token))
-        if standing == "retired":
-            raise TokenReused(session.session_id, revoked=False)
         require_live(session)
+        if standing != "valid":
+            raise TokenReused(session.session_id, revoked=False)
         return session
 
     def resume(
@@ -109,8 +109,8 @@ class Sessions(Core):
         Raises:
             InvalidArgument: `after`, `epoch` or `limit` is out of range.
             InvalidToken: unknown, malformed or forged.
-            TokenReused: valid once, but retired. By `config.on_token_reuse` the session is
-                revoked.
+            TokenReused: valid once, but no more. If its successor has been used, the session
+                is revoked, by `config.on_token_reuse`; if an issue came in between, not.
             SessionExpired, SessionRevoked: it opens a session that is over.
             LogCorrupted: the log's rows were changed by hand. The generation has risen, and the
                 token presented stays valid.
@@ -289,14 +289,24 @@ class Sessions(Core):
         Concurrency: a call of the session under way finishes first or is refused. Locks the
         session's row. One round trip.
         """
-        game_id, uuid = arguments.session_key(session_id)
-        row = self._database.row(queries.revoke_session, {"game_id": game_id, "id": uuid})
-        if row is None:
+        revoked = self._revoke(session_id, None)
+        if revoked is None:
             raise SessionNotFound(session_id)
-        return session_from(row)
+        return revoked
+
+    def _revoke(self, session_id: str, generation: int | None) -> GameSession | None:
+        game_id, uuid = arguments.session_key(session_id)
+        row = self._database.row(
+            queries.revoke_session,
+            {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)},
+        )
+        return None if row is None else session_from(row)
 
     def _standing(self, token: ResumeToken) -> tuple[GameSession, str]:
-        """A token's session and whether it is 'valid' or 'retired' there, or `InvalidToken`."""
+        """A token's session and whether it is 'valid', 'retired' or 'displaced' there.
+
+        Raises `InvalidToken` for any other.
+        """
         proof = token.prove()
         row = self._database.row(
             queries.validate_resume_token,
@@ -315,12 +325,13 @@ class Sessions(Core):
         """Why a token did not resume its session."""
         session, standing = self._standing(token)
         require_live(session)
-        if standing == "retired":
-            revoke = self.config.on_token_reuse == "revoke"
-            if revoke:
-                self.revoke_session(session.session_id)
-            return TokenReused(session.session_id, revoked=revoke)
-        return InvalidToken()
+        if standing == "valid":  # it is valid no more
+            return InvalidToken()
+        revoked = None
+        if standing == "retired" and self.config.on_token_reuse == "revoke":
+            # Not if somebody has just authenticated, or come back with a token that is good.
+            revoked = self._revoke(session.session_id, session.generation)
+        return TokenReused(session.session_id, revoked=revoked is not None)
 
 
 def _beat(item: str | tuple[str, int]) -> tuple[str, UUID, int | None] | None:

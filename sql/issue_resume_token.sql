@@ -19,16 +19,19 @@ ON CONFLICT (game_id, user_id) DO UPDATE
 SET token_hash = excluded.token_hash,
     token_salt = NULL,
     ttl = excluded.ttl,
-    heartbeat_at = excluded.heartbeat_at,
+    heartbeat_at = greatest(s.heartbeat_at, excluded.heartbeat_at),
     expires_at = excluded.expires_at,
     closed = NULL,
-    (id, generation, last_acknowledged, created_at, previous_token_hash, retired_token_hashes) = (
+    (id, generation, last_acknowledged, created_at,
+     previous_token_hash, displaced_token_hashes, retired_token_hashes) = (
         SELECT s.id, s.generation + 1, s.last_acknowledged, s.created_at, s.token_hash,
-               CASE WHEN s.previous_token_hash IS NULL THEN s.retired_token_hashes
-                    ELSE (s.previous_token_hash || s.retired_token_hashes)[:8] END
+               CASE WHEN s.previous_token_hash IS NULL THEN s.displaced_token_hashes
+                    ELSE (s.previous_token_hash || s.displaced_token_hashes)[:8] END,
+               s.retired_token_hashes
         WHERE s.closed IS NULL AND s.expires_at > now()
         UNION ALL
-        SELECT excluded.id, 1, excluded.last_acknowledged, excluded.created_at, NULL, '{}'
+        SELECT excluded.id, 1, excluded.last_acknowledged, excluded.created_at,
+               NULL, '{}', '{}'
         WHERE s.closed IS NOT NULL OR s.expires_at <= now()
     )
 RETURNING id, game_id, user_id, generation, last_acknowledged,

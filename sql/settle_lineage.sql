@@ -18,3 +18,4 @@ WHERE only_row
   AND ((lineage.system_identifier, lineage.database)
            IS DISTINCT FROM (here.system_identifier, here.database)
        OR lineage.timeline <> here.timeline AND NOT %(lossless_failover)s)
+RETURNING id

@@ -1,5 +1,5 @@
--- The session that a token names, and where that token stands in it: 'valid', 'retired', or
--- NULL when the session never had it.
+-- The session that a token names, and where that token stands in it: 'valid', 'retired',
+-- 'displaced', or NULL when the session never had it.
 -- Hashes are compared under a nonce, so that the time taken tells nothing about them.
 -- Locks nothing.
 -- Index: game_session_pkey.
@@ -13,6 +13,9 @@ SELECT s.id, s.game_id, s.user_id, s.generation, s.last_acknowledged,
            WHEN EXISTS (SELECT FROM unnest(s.retired_token_hashes) AS retired (hash)
                         WHERE sha256(retired.hash || %(nonce)s::bytea) = %(blinded)s::bytea)
            THEN 'retired'
+           WHEN EXISTS (SELECT FROM unnest(s.displaced_token_hashes) AS displaced (hash)
+                        WHERE sha256(displaced.hash || %(nonce)s::bytea) = %(blinded)s::bytea)
+           THEN 'displaced'
        END
 FROM game_session AS s
 WHERE s.game_id = %(game_id)s AND s.id = %(id)s

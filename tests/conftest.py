@@ -15,11 +15,15 @@ from support import Clock, Server
 from registry import EmbeddedPostgres, GameSessionRegistry
 
 
+# No test cuts the power: what a crash of the server alone loses is the same without fsync.
+SETTINGS = {"max_connections": 300, "fsync": "off"}
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server that the tests of this run share."""
     given = os.environ.get("DATABASE_URL")
-    embedded = None if given else EmbeddedPostgres(settings={"max_connections": 300}).start()
+    embedded = None if given else EmbeddedPostgres(settings=SETTINGS).start()
     server = Server(given or (embedded.conninfo if embedded else ""))
     try:
         yield server

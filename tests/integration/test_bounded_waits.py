@@ -1,0 +1,295 @@
+"""Every wait ends: for a lock, for a connection, for a slow, a dead or a frozen server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from probes import dump, empty, hold_game, in_thread, rows, until_blocked
+from psycopg_pool import ConnectionPool
+
+from registry import (
+    EmbeddedPostgres,
+    GameSessionRegistry,
+    OutcomeUnknown,
+    RegistryConfig,
+    RegistryUnavailable,
+    SchemaMismatch,
+    migrate,
+)
+from registry.database import GRACE
+
+Registry = GameSessionRegistry
+SLACK = 10.0
+"""Seconds that a busy machine may add to a bound; far below the default of any server."""
+
+
+@contextmanager
+def owned(conninfo: str, config: RegistryConfig) -> Iterator[Registry]:
+    with GameSessionRegistry.connect(conninfo, config=config) as registry:
+        yield registry
+
+
+@contextmanager
+def callers(conninfo: str, config: RegistryConfig) -> Iterator[Registry]:
+    sizes = {"min_size": config.pool_min_size, "max_size": config.pool_max_size}
+    with ConnectionPool(conninfo, open=True, **sizes) as pool:
+        pool.wait(10)
+        yield GameSessionRegistry(pool, config=config)
+
+
+Opener = Callable[[str, RegistryConfig], Any]
+both = pytest.mark.parametrize("opened", [owned, callers], ids=["owned pool", "caller's pool"])
+
+
+@pytest.fixture
+def conninfo(module_conninfo: str) -> str:
+    empty(module_conninfo)
+    return module_conninfo
+
+
+def refused_within(seconds: float, call: Callable[[], object]) -> Exception:
+    """What the call raised; it must do so within a bound, and is left to itself if not."""
+    begun = time.monotonic()
+    result = in_thread(call)
+    with pytest.raises((RegistryUnavailable, OutcomeUnknown)) as caught:
+        result.result(seconds + SLACK)
+    assert time.monotonic() - begun < seconds + SLACK
+    return caught.value
+
+
+@both
+def test_a_lock_is_waited_for_no_longer_than_lock_timeout(conninfo: str, opened: Opener) -> None:
+    config = RegistryConfig(lock_timeout=0.3, statement_timeout=60, pool_min_size=1)
+    with opened(conninfo, config) as registry:
+        registry.record_event("chess", 1)
+        before = dump(conninfo)
+        with hold_game(conninfo, "chess"):
+            error = refused_within(0.3, lambda: registry.record_event("chess", 2))
+            assert isinstance(error, RegistryUnavailable)
+            assert "lock_timeout" in str(error)
+        assert dump(conninfo) == before
+        assert registry.record_event("chess", 2) == 2
+
+
+@both
+def test_a_statement_runs_no_longer_than_statement_timeout(conninfo: str, opened: Opener) -> None:
+    config = RegistryConfig(lock_timeout=60, statement_timeout=0.3, pool_min_size=1)
+    with opened(conninfo, config) as registry:
+        registry.record_event("chess", 1)
+        before = dump(conninfo)
+        with hold_game(conninfo, "chess"):
+            error = refused_within(0.3, lambda: registry.record_event("chess", 2))
+            assert isinstance(error, RegistryUnavailable)
+            assert "statement_timeout" in str(error)
+        assert dump(conninfo) == before
+        assert registry.record_event("chess", 2) == 2
+
+
+@both
+@pytest.mark.parametrize("call", ["end_game", "cleanup"])
+def test_a_call_of_several_statements_is_bounded_too(
+    conninfo: str, opened: Opener, call: str
+) -> None:
+    config = RegistryConfig(lock_timeout=0.3, statement_timeout=60, pool_min_size=1)
+    with opened(conninfo, config) as registry, psycopg.connect(conninfo) as obstacle:
+        registry.issue_resume_token("chess", "alice")
+        obstacle.execute("LOCK TABLE game IN ACCESS EXCLUSIVE MODE")
+        error = refused_within(
+            0.3,
+            (lambda: registry.end_game("chess"))
+            if call == "end_game"
+            else registry.cleanup_expired_sessions,
+        )
+        assert isinstance(error, RegistryUnavailable)
+        obstacle.rollback()
+        registry.cleanup_expired_sessions()
+        registry.end_game("chess")
+
+
+@both
+def test_a_connection_is_waited_for_no_longer_than_pool_timeout(
+    conninfo: str, opened: Opener
+) -> None:
+    config = RegistryConfig(
+        lock_timeout=60, statement_timeout=60, pool_timeout=0.3, pool_min_size=1, pool_max_size=1
+    )
+    with opened(conninfo, config) as registry:
+        registry.record_event("chess", 1)
+        with hold_game(conninfo, "chess"):
+            busy = in_thread(lambda: registry.record_event("chess", 2))
+            until_blocked(conninfo, 1, "record_event")
+            for call in (
+                lambda: registry.record_event("go", 1),
+                lambda: registry.fetch_events_since("chess", 0),
+                registry.cleanup_expired_sessions,
+            ):
+                assert isinstance(refused_within(0.3, call), RegistryUnavailable)
+        assert busy.result(30) == 2
+        assert registry.record_event("go", 1) == 1
+
+
+def test_connecting_is_bounded_when_no_server_is_there(tmp_path: Path) -> None:
+    config = RegistryConfig(pool_timeout=0.3)
+    error = refused_within(
+        0.3, lambda: GameSessionRegistry.connect(f"host={tmp_path}", config=config)
+    )
+    assert isinstance(error, RegistryUnavailable)
+
+
+@contextmanager
+def frozen(server_process: int) -> Iterator[None]:
+    os.kill(server_process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server_process, signal.SIGCONT)
+
+
+@pytest.fixture
+def of_this_machine() -> None:
+    if os.environ.get("DATABASE_URL"):
+        pytest.skip("the processes of a server elsewhere cannot be stopped")
+
+
+FROZEN = RegistryConfig(
+    lock_timeout=0.2, statement_timeout=0.2, pool_timeout=1, pool_min_size=1, pool_max_size=1
+)
+
+
+def only_backend(conninfo: str) -> int:
+    ((pid,),) = rows(
+        conninfo,
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    )
+    return int(pid)
+
+
+@pytest.mark.usefixtures("of_this_machine")
+@pytest.mark.parametrize(
+    ("opened", "call"),
+    [
+        (owned, "record_event"),
+        (owned, "end_game"),
+        (owned, "cleanup"),
+        (callers, "record_event"),
+    ],
+    ids=["owned-append", "owned-end", "owned-cleanup", "caller's-append"],
+)
+def test_a_frozen_server_process_is_given_up(conninfo: str, opened: Opener, call: str) -> None:
+    with opened(conninfo, FROZEN) as registry:
+        registry.record_event("chess", 1)
+        calls: dict[str, Callable[[], object]] = {
+            "record_event": lambda: registry.record_event("chess", 2),
+            "end_game": lambda: registry.end_game("chess"),
+            "cleanup": registry.cleanup_expired_sessions,
+        }
+        bound = FROZEN.pool_timeout + FROZEN.statement_timeout + GRACE
+        with frozen(only_backend(conninfo)):
+            refused_within(bound, calls[call])
+
+
+@pytest.mark.usefixtures("of_this_machine")
+def test_the_calls_after_it_go_on_beside_a_frozen_server_process(conninfo: str) -> None:
+    with owned(conninfo, FROZEN) as registry:
+        registry.record_event("chess", 1)
+        with frozen(only_backend(conninfo)):
+            event_id = uuid4()
+            refused_within(4, lambda: registry.record_event("chess", 2, event_id=event_id))
+            assert registry.fetch_events_since("chess", 0).head == 1
+            assert registry.record_event("go", 1) == 1
+        # What the process did when it thawed, if anything, is what a retry finds.
+        assert registry.record_event("chess", 2, event_id=event_id) == 2
+
+
+@pytest.fixture(scope="module")
+def server_of_ones_own() -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(settings={"fsync": "off"}) as server:
+        migrate(server.conninfo)
+        yield server
+
+
+def test_a_dead_server_is_unavailability_and_its_return_is_noticed(
+    server_of_ones_own: EmbeddedPostgres,
+) -> None:
+    server = server_of_ones_own
+    config = RegistryConfig(pool_timeout=1, pool_min_size=1)
+    with owned(server.conninfo, config) as mine, callers(server.conninfo, config) as theirs:
+        for registry in (mine, theirs):
+            registry.record_event("chess", 1)
+        server.crash()
+        for registry in (mine, theirs):
+            for call in (
+                lambda registry=registry: registry.record_event("chess", 2),
+                lambda registry=registry: registry.fetch_events_since("chess", 0),
+                registry.cleanup_expired_sessions,
+            ):
+                assert isinstance(refused_within(3, call), RegistryUnavailable)
+        server.start()
+        for registry in (mine, theirs):
+            deadline = time.monotonic() + 30
+            while True:  # the pool tries again at growing intervals
+                try:
+                    assert registry.fetch_events_since("chess", 0).head == 2
+                    break
+                except RegistryUnavailable:
+                    assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("how", ["restart", "crash"])
+@both
+def test_idle_connections_of_a_server_that_was_restarted_cause_no_error(
+    server_of_ones_own: EmbeddedPostgres, opened: Opener, how: str
+) -> None:
+    server = server_of_ones_own
+    config = RegistryConfig(pool_timeout=20, pool_min_size=4, pool_max_size=4)
+    with opened(server.conninfo, config) as registry:
+        game_id = str(uuid4())
+        session = registry.issue_resume_token(game_id, "alice").session.session_id
+        if how == "crash":
+            server.crash()
+            server.start()
+        else:
+            server.restart()
+        # Neither of these may be told that its outcome is unknown: nothing was sent before.
+        for sequence in range(1, 9):
+            assert registry.record_event(game_id, sequence) == sequence
+        registry.heartbeat(session)
+        registry.cleanup_expired_sessions()
+
+
+@both
+def test_idle_connections_that_the_server_ended_cause_no_error(
+    conninfo: str, opened: Opener
+) -> None:
+    config = RegistryConfig(pool_timeout=20, pool_min_size=4, pool_max_size=4)
+    with opened(conninfo, config) as registry:
+        registry.record_event("chess", 1)
+        rows(
+            conninfo,
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        for sequence in range(2, 10):
+            assert registry.record_event("chess", sequence) == sequence
+
+
+def test_a_refused_connect_leaves_no_connection_behind(blank_conninfo: str) -> None:
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    with pytest.raises(SchemaMismatch):
+        GameSessionRegistry.connect(blank_conninfo)
+    deadline = time.monotonic() + 10
+    while rows(blank_conninfo, others) != [(0,)]:
+        assert time.monotonic() < deadline

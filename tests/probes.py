@@ -1,0 +1,118 @@
+"""What tests see and do behind the registry's back: dumps, held locks, calls in other threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from support import TABLES, wait_until
+
+T = TypeVar("T")
+PATIENCE = 30.0
+"""Seconds after which a test that waits for something fails."""
+
+
+def rows(conninfo: str, query: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """What a statement of the test's own returns; it is committed."""
+    with psycopg.connect(conninfo) as connection:
+        cursor = connection.execute(query.encode(), params or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def value(conninfo: str, query: str, params: Sequence[object] = ()) -> Any:
+    return rows(conninfo, query, params)[0][0]
+
+
+def empty(conninfo: str) -> None:
+    """Leaves the tables as the migrations left them."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("SET lock_timeout = '20s'")
+        for table in ("game_session", "game_event", "game_event_id", "game"):
+            connection.execute(f"DELETE FROM {table}".encode())
+
+
+def dump(conninfo: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is in the tables."""
+    with psycopg.connect(conninfo) as connection:
+        return {
+            table: connection.execute(
+                f"SELECT t::text FROM {table} AS t ORDER BY 1".encode()
+            ).fetchall()
+            for table in TABLES
+        }
+
+
+def sequences(conninfo: str, game_id: str) -> list[int]:
+    """The sequences of the event rows of a game, in order."""
+    query = "SELECT sequence FROM game_event WHERE game_id = %s ORDER BY sequence"
+    return [sequence for (sequence,) in rows(conninfo, query, [game_id])]
+
+
+def blocked(conninfo: str, statement: str = "") -> list[int]:
+    """The server processes of this database that wait for a lock, running that statement."""
+    query = """
+        SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+          AND strpos(query, %s) > 0
+    """
+    return [pid for (pid,) in rows(conninfo, query, [statement and f"registry.{statement} "])]
+
+
+def until_blocked(conninfo: str, number: int = 1, statement: str = "") -> list[int]:
+    """Waits until that many statements wait for a lock."""
+    wait_until(lambda: len(blocked(conninfo, statement)) >= number, timeout=PATIENCE)
+    return blocked(conninfo, statement)
+
+
+def in_thread(function: Callable[[], T]) -> Future[T]:
+    """Calls the function in a thread of its own."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def at_once(functions: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """Calls all of them, each in a thread, at the same moment; what each returned or raised."""
+    barrier = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], T]) -> T:
+        barrier.wait(PATIENCE)
+        return function()
+
+    futures = [in_thread(lambda function=function: run(function)) for function in functions]
+    outcomes: list[T | Exception] = []
+    for future in futures:
+        try:
+            outcomes.append(future.result(PATIENCE))
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes
+
+
+@contextmanager
+def held(conninfo: str, query: str, params: Sequence[object] = ()) -> Iterator[psycopg.Connection]:
+    """An open transaction that has run a statement; committed at the end of the block."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(query.encode(), params or None)
+        yield connection
+
+
+def hold_game(conninfo: str, game_id: str) -> Any:
+    return held(conninfo, "SELECT FROM game WHERE game_id = %s FOR UPDATE", [game_id])
+
+
+def hold_session(conninfo: str, session_id: str) -> Any:
+    game_id, _, uuid = session_id.rpartition("/")
+    query = "SELECT FROM game_session WHERE game_id = %s AND id = %s FOR UPDATE"
+    return held(conninfo, query, [game_id, uuid])

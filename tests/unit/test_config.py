@@ -1,0 +1,108 @@
+"""The settings: sensible by default, checked when made, never changed after."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from registry import GameSessionRegistry, InvalidArgument, RegistryConfig
+from registry.config import LONGEST
+
+SECONDS = ["session_ttl", "replay_retention", "pool_timeout", "statement_timeout", "lock_timeout"]
+COUNTS = [
+    "max_events_per_game",
+    "max_payload_bytes",
+    "replay_limit",
+    "batch_size",
+    "pool_min_size",
+    "pool_max_size",
+]
+
+
+def test_the_defaults_are_what_the_documents_say() -> None:
+    config = RegistryConfig()
+    assert config.max_payload_bytes == 64 * 1024
+    assert config.on_token_reuse == "revoke"
+    assert config.lock_timeout < config.statement_timeout
+
+
+def test_these_tests_know_every_setting_of_a_kind() -> None:
+    kinds = {"float": SECONDS, "int": COUNTS}
+    for kind, names in kinds.items():
+        assert {f.name for f in attrs.fields(RegistryConfig) if f.type == kind} == set(names)
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", [0.001, 1, 2.5, LONGEST])
+def test_seconds_within_bounds_are_taken(name: str, value: float) -> None:
+    assert getattr(RegistryConfig(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, 0.0001, LONGEST * 2, 10**400, float("nan"), float("inf"), True, None, "5", b"5"],
+    ids=lambda value: repr(value)[:12],
+)
+def test_seconds_out_of_bounds_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name} must"):
+        RegistryConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_within_bounds_are_taken(name: str) -> None:
+    most = 2**31 - 1
+    assert getattr(RegistryConfig(**{"pool_max_size": most, name: most}), name) == most
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize(
+    "value", [0, -1, 2**31, 10**400, 1.0, True, None, "5"], ids=lambda value: repr(value)[:12]
+)
+def test_counts_out_of_bounds_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name} must"):
+        RegistryConfig(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["", "Revoke", "ignore", None, True, 1, ["revoke"]], ids=repr)
+def test_a_token_reused_is_revoked_or_refused_and_nothing_else(value: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"^on_token_reuse must"):
+        RegistryConfig(on_token_reuse=value)  # type: ignore[arg-type]
+
+
+def test_the_pool_cannot_be_smaller_than_its_least() -> None:
+    with pytest.raises(InvalidArgument, match="pool_max_size"):
+        RegistryConfig(pool_min_size=5, pool_max_size=4)
+    assert RegistryConfig(pool_min_size=4, pool_max_size=4).pool_max_size == 4
+
+
+def test_settings_are_named_and_do_not_change() -> None:
+    with pytest.raises(TypeError):
+        RegistryConfig(900.0)  # type: ignore[misc]
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        RegistryConfig().session_ttl = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("config", [{}, {"session_ttl": 5}, "x", 5])
+def test_only_a_config_is_a_config(config: object) -> None:
+    with pytest.raises(InvalidArgument, match="config"):
+        GameSessionRegistry.connect("host=/nowhere", config=config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("conninfo", [None, 5, b"host=x", {}])
+def test_only_a_text_is_a_conninfo(conninfo: object) -> None:
+    with pytest.raises(InvalidArgument, match="conninfo"):
+        GameSessionRegistry.connect(conninfo)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("conninfo", ["hunter2", "host=x password='hunter2", "postgres://[hunter2"])
+def test_a_conninfo_that_is_none_is_refused_without_being_quoted(conninfo: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        GameSessionRegistry.connect(conninfo)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pool", [None, "host=x", object()])
+def test_only_a_pool_is_a_pool(pool: object) -> None:
+    with pytest.raises(InvalidArgument, match="pool"):
+        GameSessionRegistry(pool)  # type: ignore[arg-type]
