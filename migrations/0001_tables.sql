@@ -49,7 +49,7 @@ CREATE TABLE game_session (
     created_at           timestamptz NOT NULL DEFAULT now(),
     heartbeat_at         timestamptz NOT NULL DEFAULT now(),
     expires_at           timestamptz NOT NULL,
-    -- Set for ever: by the host's revocation, or by the prune that stopped waiting
+    -- Over for ever: by the host's revocation, or by the prune that stopped waiting
     -- for this session after its expiry, so that a late heartbeat cannot revive it.
     closed               text        CHECK (closed IN ('revoked', 'expired')),
     -- The indexed shadows of the two times above change once a minute, not once a beat: the

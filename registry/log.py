@@ -215,8 +215,8 @@ class Log(Core):
             RegistryUnavailable: the database did not answer in time; safe to retry.
 
         Concurrency: locks the session's row, and before it the game's if the floor can rise.
-        When two sessions reach a sequence at the same moment, each may leave the pruning to
-        the next acknowledgement. One round trip, and one for each further
+        When several acknowledgements of a game meet, each may leave some of the pruning to
+        the next one. One round trip, and one for each further
         `config.batch_size` events to prune.
         """
         game_id, uuid = arguments.session_key(session_id)
@@ -228,12 +228,12 @@ class Log(Core):
             "batch_size": self.config.batch_size,
         }
         acknowledged: int | None = None
-        pruned, more = 0, True
+        floor, pruned, more = 0, 0, True
         while more:
             row = self._database.row(queries.acknowledge, params)
-            reached, head, floor, deleted, more = row or (None, 0, 0, 0, False)
+            reached, head, now_floor, deleted, more = row or (None, 0, 0, 0, False)
             if reached is not None:
-                acknowledged = reached
+                acknowledged, floor = reached, now_floor
                 pruned += deleted
             elif acknowledged is None:
                 self._check_acting(session_id, generation)

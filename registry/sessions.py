@@ -124,22 +124,19 @@ class Sessions(Core):
         arguments.whole("after", after)
         salt = secrets.token_bytes(32)
         proof = presented.prove()
-        row = self._database.row(
-            queries.resume,
-            {
-                "game_id": presented.game_id,
-                "id": presented.session_uuid,
-                "nonce": proof.nonce,
-                "blinded": proof.blinded,
-                "salt": salt,
-                "next_hash": presented.successor(salt).hash,
-                "after": Int8(after),
-                "epoch": arguments.optional_uuid("epoch", epoch),
-                "limit": self._page_limit(limit),
-            },
-        )
-        if row is None:
-            raise self._refusal(presented)
+        params = {
+            "game_id": presented.game_id,
+            "id": presented.session_uuid,
+            "nonce": proof.nonce,
+            "blinded": proof.blinded,
+            "salt": salt,
+            "next_hash": presented.successor(salt).hash,
+            "after": Int8(after),
+            "epoch": arguments.optional_uuid("epoch", epoch),
+            "limit": self._page_limit(limit),
+        }
+        while (row := self._database.row(queries.resume, params)) is None:
+            self._refuse(presented)
         session = session_from(row[:SESSION_COLUMNS])
         salt_in_force, *page = row[SESSION_COLUMNS:]
         log_epoch, head, floor = page[:3]
@@ -185,7 +182,8 @@ class Sessions(Core):
             InvalidArgument: an item is neither a str nor a (str, int).
             RegistryUnavailable: the database did not answer in time; safe to retry.
 
-        Concurrency: rows are locked in the order of their keys, so that calls never deadlock.
+        Concurrency: rows are locked in the order of game and player, so that calls never
+        deadlock.
         One round trip.
         """
         beats = {item: _beat(item) for item in arguments.many("sessions", sessions)}
@@ -321,17 +319,17 @@ class Sessions(Core):
             raise InvalidToken
         return session_from(row[:SESSION_COLUMNS]), row[SESSION_COLUMNS]
 
-    def _refusal(self, token: ResumeToken) -> Exception:
-        """Why a token did not resume its session."""
+    def _refuse(self, token: ResumeToken) -> None:
+        """Raises why a token did not resume its session, unless by now it would."""
         session, standing = self._standing(token)
         require_live(session)
-        if standing == "valid":  # it is valid no more
-            return InvalidToken()
+        if standing == "valid":
+            return
         revoked = None
         if standing == "retired" and self.config.on_token_reuse == "revoke":
             # Not if somebody has just authenticated, or come back with a token that is good.
             revoked = self._revoke(session.session_id, session.generation)
-        return TokenReused(session.session_id, revoked=revoked is not None)
+        raise TokenReused(session.session_id, revoked=revoked is not None)
 
 
 def _beat(item: str | tuple[str, int]) -> tuple[str, UUID, int | None] | None:

@@ -3,7 +3,7 @@
 -- Runs behind lock_game.sql in one transaction. Should that have locked a game which somebody
 -- else ended, and this find the next one of the same id, then nothing is deleted of which the
 -- snapshot may not show all: the caller tries again.
--- Locks the game's row, then its sessions' rows in the order of their keys.
+-- Locks the game's row, then its sessions' rows in the order of the players.
 -- Indexes: game_pkey, game_session_pkey, game_event_pkey, game_event_id_pkey.
 WITH log AS MATERIALIZED (
     SELECT head, issued FROM game WHERE game_id = %(game_id)s
@@ -18,7 +18,7 @@ locked AS MATERIALIZED (
     SELECT s.id
     FROM game_session AS s
     WHERE s.game_id = %(game_id)s AND EXISTS (SELECT FROM held)
-    ORDER BY s.id
+    ORDER BY s.user_id
     FOR UPDATE
 ),
 sessions AS (

@@ -1,5 +1,6 @@
 -- Beats many live sessions and returns those that it found; the others are gone.
--- Locks the sessions' rows in the order of their keys, so that two of these never deadlock.
+-- Locks the sessions' rows in the order of game and player, so that two of these never deadlock.
+-- (The id of a row changes when its player's session begins anew.)
 -- Index: game_session_pkey.
 WITH beating AS MATERIALIZED (
     SELECT s.game_id, s.id
@@ -8,7 +9,7 @@ WITH beating AS MATERIALIZED (
     JOIN game_session AS s ON s.game_id = beat.game_id AND s.id = beat.id
     WHERE s.closed IS NULL AND s.expires_at > now()
       AND s.generation = coalesce(beat.generation, s.generation)
-    ORDER BY s.game_id, s.id
+    ORDER BY s.game_id, s.user_id
     FOR NO KEY UPDATE OF s
 )
 UPDATE game_session AS s

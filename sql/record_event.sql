@@ -13,15 +13,16 @@ WITH known AS MATERIALIZED (
 log AS (
     -- A game begins with the sequence 1 only. Should it be ended under a caller who expects
     -- another, the row begun here is an empty log.
-    INSERT INTO game AS g (game_id, head)
-    SELECT %(game_id)s, CASE WHEN coalesce(%(expected)s::bigint, 1) = 1 THEN 1 ELSE 0 END
+    INSERT INTO game AS g (game_id, head, head_at)
+    SELECT %(game_id)s, CASE WHEN coalesce(%(expected)s::bigint, 1) = 1 THEN 1 ELSE 0 END,
+           clock_timestamp()
     WHERE NOT EXISTS (SELECT FROM known)
       AND (coalesce(%(expected)s::bigint, 1) = 1
            OR EXISTS (SELECT FROM game WHERE game_id = %(game_id)s))
     ON CONFLICT (game_id) DO UPDATE
         SET head = g.head + 1, head_at = clock_timestamp()
         WHERE coalesce(%(expected)s::bigint, g.head + 1) = g.head + 1
-    RETURNING head, floor, clock_timestamp() AS recorded_at
+    RETURNING head, floor, head_at AS recorded_at
 ),
 recorded AS (
     INSERT INTO game_event (game_id, sequence, recorded_at, codec, payload)

@@ -3,11 +3,11 @@
 -- Locks the game's row.
 -- Index: game_pkey.
 WITH log AS (
-    INSERT INTO game AS g (game_id, head)
-    VALUES (%(game_id)s, cardinality(%(payloads)s::bytea[]))
+    INSERT INTO game AS g (game_id, head, head_at)
+    VALUES (%(game_id)s, cardinality(%(payloads)s::bytea[]), clock_timestamp())
     ON CONFLICT (game_id) DO UPDATE
         SET head = g.head + excluded.head, head_at = clock_timestamp()
-    RETURNING head, floor, clock_timestamp() AS recorded_at
+    RETURNING head, floor, head_at AS recorded_at
 ),
 recorded AS (
     INSERT INTO game_event (game_id, sequence, recorded_at, codec, payload)
