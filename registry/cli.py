@@ -1,4 +1,4 @@
-"""The command line: migrate, rollback, status, demo.
+"""The command line: migrate, rollback, status, renew-epochs, demo.
 
 Exit codes: 0 done, 1 an error (one message on stderr), 2 wrong usage, 130 interrupted.
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from . import schema
+from .api import GameSessionRegistry
 from .errors import RegistryError
 
 _EXTRA = {"chess", "rich"}  # what the demo imports and a plain installation lacks
@@ -27,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser.parse_args(argv)
         if not options.database:
             parser.error("say which database: --database URL, or DATABASE_URL in the environment")
-        command = {"migrate": migrate, "rollback": rollback, "status": status}[options.command]
-        command(options)
+        _COMMANDS[options.command](options)
     except RegistryError as error:
         print("error:", *str(error).split(), file=sys.stderr)
         return 1
@@ -65,6 +65,13 @@ def status(options: argparse.Namespace) -> None:
         print(f"{name:40} {f'{when:%Y-%m-%d %H:%M:%S} UTC' if when else 'pending'}")
 
 
+def renew_epochs(options: argparse.Namespace) -> None:
+    """Give every log a new epoch, after the database was put back to an older state."""
+    with GameSessionRegistry.connect(options.database) as registry:
+        registry.renew_epochs()
+    print("every game's log has a new epoch")
+
+
 def demo(argv: Sequence[str]) -> int:
     """Play the demonstration, which has its own options and needs the extra `demo`."""
     try:
@@ -82,6 +89,14 @@ def demo(argv: Sequence[str]) -> int:
         ) from error
 
 
+_COMMANDS = {
+    "migrate": migrate,
+    "rollback": rollback,
+    "status": status,
+    "renew-epochs": renew_epochs,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -91,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         help="postgresql://user@host/name, or any libpq connection string (default: DATABASE_URL)",
     )
     parser = argparse.ArgumentParser(
-        prog="python -m registry", description="Look after the registry's PostgreSQL schema."
+        prog="python -m registry", description="Look after the registry's database."
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     commands.add_parser("migrate", parents=[common], help="bring the schema up to date")
@@ -103,5 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--to", metavar="ID", help="the migration that shall be the last one")
     state = commands.add_parser("status", parents=[common], help="say which are applied")
     state.add_argument("--json", action="store_true", help="for programs")
+    commands.add_parser(
+        "renew-epochs", parents=[common], help="after a restore in place: no client goes on from it"
+    )
     commands.add_parser("demo", help="play the demonstration (demo --help says how)")
     return parser

