@@ -57,7 +57,7 @@ setup(
         "binary": BINARY,
         "embedded": EMBEDDED,
         "demo": DEMO,
-        "test": [*DEMO, "pytest>=8", "hypothesis>=6", "build"],
+        "test": [*DEMO, "pytest>=8", "hypothesis>=6", "psutil", "build", "setuptools>=77"],
         "lint": ["ruff>=0.9"],
         "types": ["mypy>=1.14", *DEMO],
     },

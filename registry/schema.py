@@ -34,7 +34,7 @@ from .resources import folder
 # Advisory locks of the database: who migrates, and every connection that works for a migration.
 _MIGRATOR, _WORKER = 0x67616D65_72656731, 0x67616D65_72656732
 # What this library's migrations are called; others in the same history are another program's.
-_OURS = re.compile(r"\d{4}_")
+_OURS = re.compile(r"\d{4}_registry_")
 _REMEDY = "run `python -m registry migrate`, or call registry.migrate(conninfo)"
 
 Connection = psycopg.Connection[Any]

@@ -14,7 +14,6 @@ from support import Clock, Server
 
 from registry import EmbeddedPostgres, GameSessionRegistry
 
-
 # No test cuts the power: what a crash of the server alone loses is the same without fsync.
 SETTINGS = {"max_connections": 300, "fsync": "off"}
 

@@ -20,9 +20,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize(("code", "output"), PROGRAMS)
-def test_the_program_prints_what_the_document_says(
-    code: str, output: str, tmp_path: Path
-) -> None:
+def test_the_program_prints_what_the_document_says(code: str, output: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

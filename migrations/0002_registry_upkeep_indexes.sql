@@ -1,5 +1,5 @@
 -- transactional: false
--- depends: 0001_tables
+-- depends: 0001_registry_tables
 
 -- What the upkeep looks for by time. CONCURRENTLY, so that writers go on while a filled table
 -- is indexed; each is dropped first, since one that was interrupted stays behind invalid.
