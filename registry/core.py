@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from psycopg.types.numeric import Int8
 
 from . import arguments
 from .config import RegistryConfig
-from .database import Database, Row
+from .database import ATTEMPTS, Database, Params, Row
 from .errors import (
     LogCorrupted,
+    RegistryUnavailable,
     SessionExpired,
     SessionNotFound,
     SessionRevoked,
@@ -42,6 +45,18 @@ class Core:
         require_live(session)
         if generation is not None and generation != session.generation:
             raise SessionTakenOver(session_id)
+
+    def _insist(self, query: bytes, params: Params, explain: Callable[[], None]) -> Row:
+        """The row of a statement which, when there is none, `explain` raises the reason for.
+
+        If it finds none, the statement would succeed by now and is run again.
+        """
+        for _ in range(ATTEMPTS):
+            row = self._database.row(query, params)
+            if row is not None:
+                return row
+            explain()
+        raise RegistryUnavailable("the session kept changing under the call; nothing was done")
 
     def _page_limit(self, limit: int | None) -> Int8:
         most = self.config.replay_limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from functools import partial
 from uuid import UUID, uuid4
 
 from psycopg.types.numeric import Int8
@@ -135,8 +136,7 @@ class Sessions(Core):
             "epoch": arguments.optional_uuid("epoch", epoch),
             "limit": self._page_limit(limit),
         }
-        while (row := self._database.row(queries.resume, params)) is None:
-            self._refuse(presented)
+        row = self._insist(queries.resume, params, partial(self._refuse, presented))
         session = session_from(row[:SESSION_COLUMNS])
         salt_in_force, *page = row[SESSION_COLUMNS:]
         log_epoch, head, floor = page[:3]
@@ -168,9 +168,8 @@ class Sessions(Core):
         game_id, uuid = arguments.session_key(session_id)
         generation = arguments.optional_whole("generation", generation, 1)
         params = {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)}
-        while (row := self._database.row(queries.heartbeat, params)) is None:
-            self._check_acting(session_id, generation)
-        return session_from(row)
+        explain = partial(self._check_acting, session_id, generation)
+        return session_from(self._insist(queries.heartbeat, params, explain))
 
     def heartbeat_many(self, sessions: Iterable[str | tuple[str, int]]) -> Heartbeats:
         """Beats any number of sessions in one statement and says which of them are gone.

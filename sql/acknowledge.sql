@@ -8,7 +8,8 @@
 -- Everything read of other sessions is as old as the snapshot. That is safe: acknowledgements
 -- only rise, a session that seemed to have expired is closed or else still counted, and one
 -- begun since is noticed by the game's count of tokens.
--- Indexes: game_pkey, game_session_pkey, game_event_pkey.
+-- Indexes: game_pkey, game_session_pkey, game_event_pkey, and for the game's sessions
+-- game_session_pkey or game_session_game_id_user_id_key.
 WITH log AS MATERIALIZED (
     SELECT head, floor, issued FROM game WHERE game_id = %(game_id)s
 ),

@@ -3,7 +3,7 @@
 -- the retention. Notes for each other game how old its oldest event now is.
 -- Returns one row (events deleted, games deleted).
 -- Locks nothing more than the claim did.
--- Indexes: game_pkey, game_event_pkey, game_session_pkey.
+-- Indexes: game_pkey, game_event_pkey, game_session_pkey or game_session_game_id_user_id_key.
 WITH claimed AS MATERIALIZED (
     SELECT game_id, head, head_at, floor
     FROM game
@@ -23,7 +23,7 @@ aged AS MATERIALIZED (
             FROM game_event
             WHERE game_id = claimed.game_id AND sequence > claimed.floor
             ORDER BY sequence
-            LIMIT %(batch_size)s
+            LIMIT %(batch_size)s / cardinality(%(game_ids)s::text[]) + 1
         ) AS oldest
     ) AS event
     WHERE event.past

@@ -4,7 +4,8 @@
 -- else ended, and this find the next one of the same id, then nothing is deleted of which the
 -- snapshot may not show all: the caller tries again.
 -- Locks the game's row, then its sessions' rows in the order of the players.
--- Indexes: game_pkey, game_session_pkey, game_event_pkey, game_event_id_pkey.
+-- Indexes: game_pkey, game_session_pkey or game_session_game_id_user_id_key,
+-- game_event_pkey, game_event_id_pkey.
 WITH log AS MATERIALIZED (
     SELECT head, issued FROM game WHERE game_id = %(game_id)s
 ),

@@ -1,0 +1,681 @@
+"""Every query of sql/ on filled tables: by which index, touching how much, locking which rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from attrs import frozen
+from integration.plans import (
+    Scale,
+    comment,
+    event_name,
+    event_uuid,
+    explain,
+    fill,
+    game_id,
+    named_indexes,
+    session_name,
+    session_uuid,
+    token,
+)
+from psycopg import Connection
+from psycopg.types.numeric import Int8
+from support import Server, wait_until
+
+from registry import GameSessionRegistry
+from registry.queries import queries
+from registry.resources import folder
+
+FILES = sorted(path.stem for path in folder("sql").glob("*.sql"))
+
+LARGE = Scale(games=10_000, hot=10, hot_events=60_000, other_events=41, hot_players=50)
+SMALL = Scale(games=100, hot=5, hot_events=40, other_events=20, hot_players=6)
+
+CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
+
+DAY = 86_400.0
+BATCH = 1_000
+FOREVER = 2**31 - 1
+HOT, QUIET, OLD = 0, 50, 54  # games, of either scale
+
+Params = Mapping[str, object]
+Rows = set[str]
+
+
+@frozen(kw_only=True)
+class Case:
+    """One use of a query."""
+
+    query: str
+    use: str
+    params: Callable[[Scale], Params]
+    rows: int = 100
+    """The most rows of the tables that it may look at."""
+    buffers: int = 500
+    """The most pages that it may touch."""
+    locks: Callable[[Scale], Rows] = lambda scale: set()
+    """Exactly those of the filled rows that are locked after it."""
+
+    def __str__(self) -> str:
+        return f"{self.query}: {self.use}"
+
+
+def acknowledge(game: int, player: int, sequence: int, generation: int = 1) -> Params:
+    return {
+        "game_id": game_id(game),
+        "id": session_uuid(game, player),
+        "sequence": Int8(sequence),
+        "generation": Int8(generation),
+        "batch_size": BATCH,
+    }
+
+
+def cleanup(**more: object) -> Params:
+    return {
+        "as_of": datetime.now(timezone.utc),
+        "retention": DAY,
+        "batch_size": BATCH,
+        **more,
+    }
+
+
+def due(scale: Scale) -> list[int]:
+    """The games whose oldest event is past the retention."""
+    return [n for n in range(scale.games) if n % 5 == 4 or n >= scale.games * 0.99]
+
+
+def fetch(game: int, after: int) -> Params:
+    return {"game_id": game_id(game), "after": Int8(after), "limit": Int8(BATCH)}
+
+
+def session(game: int, player: int, **more: object) -> Params:
+    return {"game_id": game_id(game), "id": session_uuid(game, player), **more}
+
+
+def beats(sessions: list[tuple[int, int]], generation: int | None = 1) -> Params:
+    return {
+        "game_ids": [game_id(game) for game, _ in sessions],
+        "ids": [session_uuid(game, player) for game, player in sessions],
+        "generations": [generation and Int8(generation) for _ in sessions],
+    }
+
+
+def issue(game: str, user: str) -> Params:
+    return {
+        "game_id": game,
+        "user_id": user,
+        "id": uuid4(),
+        "token_hash": b"h" * 32,
+        "ttl": 900.0,
+    }
+
+
+def prune(game: int, through: int) -> Params:
+    return {"game_id": game_id(game), "through": Int8(through), "batch_size": BATCH}
+
+
+def record(game: str, event_id: UUID | None = None, expected: int | None = None) -> Params:
+    return {
+        "game_id": game,
+        "event_id": event_id,
+        "expected": expected and Int8(expected),
+        "codec": 1,
+        "payload": b"{}",
+    }
+
+
+def resume(game: int, player: int, after: int, forged: bool = False) -> Params:
+    proof = token(game, 1 if forged else player).prove()
+    return session(
+        game,
+        player,
+        nonce=proof.nonce,
+        blinded=proof.blinded,
+        salt=b"s" * 32,
+        next_hash=b"n" * 32,
+        after=Int8(after),
+        epoch=None,
+        limit=Int8(BATCH),
+    )
+
+
+def events(game: int, first: int, last: int) -> Rows:
+    return {event_name(game, sequence) for sequence in range(first, last + 1)}
+
+
+def middle(scale: Scale, game: int) -> int:
+    """What the players of a game have acknowledged, but for the first."""
+    return (scale.floor(game) + scale.head(game)) // 2
+
+
+CASES = [
+    Case(
+        query="acknowledge",
+        use="another holds the floor",
+        params=lambda s: acknowledge(QUIET, 1, s.head(QUIET)),
+        locks=lambda s: {session_name(QUIET, 1)},
+    ),
+    Case(
+        query="acknowledge",
+        use="the last one of all",
+        params=lambda s: acknowledge(QUIET, 0, s.head(QUIET)),
+        rows=200,
+        locks=lambda s: {
+            game_id(QUIET),
+            session_name(QUIET, 0),
+            session_name(QUIET, 3),
+            *events(QUIET, s.floor(QUIET) + 1, middle(s, QUIET)),
+        },
+    ),
+    Case(
+        query="acknowledge",
+        use="a batch of a long log",
+        params=lambda s: acknowledge(HOT, 0, s.head(HOT)),
+        rows=2 * BATCH,
+        buffers=5 * BATCH,
+        locks=lambda s: {
+            game_id(HOT),
+            session_name(HOT, 0),
+            session_name(HOT, 3),
+            *events(HOT, s.floor(HOT) + 1, middle(s, HOT)),
+        },
+    ),
+    Case(
+        query="acknowledge",
+        use="nothing new",
+        params=lambda s: acknowledge(QUIET, 1, s.floor(QUIET)),
+    ),
+    Case(
+        query="acknowledge",
+        use="another generation",
+        params=lambda s: acknowledge(QUIET, 0, s.head(QUIET), generation=2),
+    ),
+    Case(
+        query="acknowledge",
+        use="ahead of the log",
+        params=lambda s: acknowledge(QUIET, 0, s.head(QUIET) + 1),
+    ),
+    Case(
+        query="claim_aged_games",
+        use="a batch",
+        params=lambda s: cleanup(),
+        rows=2 * BATCH,
+        buffers=5 * BATCH,
+        locks=lambda s: {game_id(game) for game in due(s)},
+    ),
+    Case(
+        query="claim_aged_games",
+        use="none is due",
+        params=lambda s: cleanup(retention=10 * DAY),
+    ),
+    Case(
+        query="cleanup_aged_games",
+        use="a batch",
+        params=lambda s: cleanup(game_ids=[game_id(game) for game in due(s)[:BATCH]]),
+        rows=8 * BATCH,
+        buffers=20 * BATCH,
+        locks=lambda s: {
+            *(game_id(game) for game in due(s)),
+            *(
+                name
+                for game in due(s)
+                if game < s.games * 0.99
+                for name in events(game, s.floor(game) + 1, middle(s, game))
+            ),
+        },
+    ),
+    Case(
+        query="cleanup_event_ids",
+        use="a batch",
+        params=lambda s: cleanup(),
+        rows=3 * BATCH,
+        buffers=15 * BATCH,
+        locks=lambda s: {
+            f"id of {name}"
+            for game in due(s)
+            if game < s.games * 0.99
+            for name in events(game, s.floor(game) + 1, s.floor(game) + 10)
+        },
+    ),
+    Case(
+        query="cleanup_event_ids",
+        use="none is due",
+        params=lambda s: cleanup(retention=10 * DAY),
+    ),
+    Case(
+        query="cleanup_expired_sessions",
+        use="a batch",
+        params=lambda s: cleanup(),
+        rows=3 * BATCH,
+        buffers=15 * BATCH,
+        locks=lambda s: {session_name(game, 3) for game in range(s.games) if game < s.games * 0.99},
+    ),
+    Case(query="clock", use="any", params=lambda s: {}),
+    Case(
+        query="configure",
+        use="any",
+        params=lambda s: {"statement_timeout": "5000", "lock_timeout": "2000", "local": True},
+    ),
+    Case(
+        query="end_game",
+        use="a quiet game",
+        params=lambda s: {"game_id": game_id(QUIET)},
+        rows=300,
+        buffers=1_000,
+        locks=lambda s: {
+            game_id(QUIET),
+            *(session_name(QUIET, player) for player in range(4)),
+            *events(QUIET, s.floor(QUIET) + 1, s.head(QUIET)),
+            *(f"id of {name}" for name in events(QUIET, s.floor(QUIET) + 1, s.floor(QUIET) + 10)),
+        },
+    ),
+    Case(
+        query="fetch_events_since",
+        use="a quiet game from its floor",
+        params=lambda s: fetch(QUIET, s.floor(QUIET)),
+    ),
+    Case(
+        query="fetch_events_since",
+        use="a page in the middle of a long log",
+        params=lambda s: fetch(HOT, middle(s, HOT)),
+        rows=BATCH + 1,
+        buffers=2 * BATCH,
+    ),
+    Case(
+        query="fetch_events_since",
+        use="the head of a long log",
+        params=lambda s: fetch(HOT, s.head(HOT)),
+    ),
+    Case(
+        query="fetch_events_since",
+        use="below the floor",
+        params=lambda s: fetch(OLD, s.floor(OLD) - 1),
+    ),
+    Case(
+        query="find_session",
+        use="of a hot game",
+        params=lambda s: {"game_id": game_id(HOT), "user_id": "player-05"},
+    ),
+    Case(query="get_session", use="of a hot game", params=lambda s: session(HOT, 5)),
+    Case(
+        query="heartbeat",
+        use="live",
+        params=lambda s: session(HOT, 0, generation=Int8(1)),
+        locks=lambda s: {session_name(HOT, 0)},
+    ),
+    Case(
+        query="heartbeat",
+        use="whatever generation",
+        params=lambda s: session(QUIET, 0, generation=None),
+        locks=lambda s: {session_name(QUIET, 0)},
+    ),
+    Case(
+        query="heartbeat",
+        use="another generation",
+        params=lambda s: session(QUIET, 0, generation=Int8(2)),
+    ),
+    Case(
+        query="heartbeat",
+        use="expired",
+        params=lambda s: session(QUIET, 3, generation=Int8(1)),
+    ),
+    Case(
+        query="heartbeat_many",
+        use="a thousand",
+        params=lambda s: beats([(n * 9 % s.games, n % 4) for n in range(BATCH)]),
+        rows=4 * BATCH,
+        buffers=50 * BATCH,
+        locks=lambda s: {
+            session_name(n * 9 % s.games, n % 4)
+            for n in range(BATCH)
+            if n % 4 != 3 and n * 9 % s.games < s.games * 0.99
+        },
+    ),
+    Case(
+        query="heartbeat_many",
+        use="another generation",
+        params=lambda s: beats([(QUIET, 0), (QUIET, 1)], generation=2),
+    ),
+    Case(query="issue_resume_token", use="a new game", params=lambda s: issue("new", "player")),
+    Case(
+        query="issue_resume_token",
+        use="a new player",
+        params=lambda s: issue(game_id(HOT), "new"),
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="issue_resume_token",
+        use="taken over",
+        params=lambda s: issue(game_id(HOT), "player-05"),
+        locks=lambda s: {game_id(HOT), session_name(HOT, 5)},
+    ),
+    Case(
+        query="list_sessions",
+        use="of a quiet game",
+        params=lambda s: {"game_id": game_id(QUIET)},
+    ),
+    Case(query="list_sessions", use="of a hot game", params=lambda s: {"game_id": game_id(HOT)}),
+    Case(
+        query="lock_game",
+        use="any",
+        params=lambda s: {"game_id": game_id(HOT)},
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="prune_events",
+        use="some of a quiet game",
+        params=lambda s: prune(QUIET, s.floor(QUIET) + 5),
+        locks=lambda s: {
+            game_id(QUIET),
+            *events(QUIET, s.floor(QUIET) + 1, s.floor(QUIET) + 5),
+        },
+    ),
+    Case(
+        query="prune_events",
+        use="a batch of a long log",
+        params=lambda s: prune(HOT, s.head(HOT)),
+        rows=BATCH + 50,
+        buffers=5 * BATCH,
+        locks=lambda s: {game_id(HOT), *events(HOT, s.floor(HOT) + 1, s.head(HOT))},
+    ),
+    Case(
+        query="prune_events",
+        use="done already",
+        params=lambda s: prune(OLD, s.floor(OLD)),
+        locks=lambda s: {game_id(OLD)},
+    ),
+    Case(
+        query="prune_events",
+        use="ahead of the log",
+        params=lambda s: prune(QUIET, s.head(QUIET) + 1),
+    ),
+    Case(
+        query="record_event",
+        use="plain",
+        params=lambda s: record(game_id(HOT)),
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(query="record_event", use="a new game", params=lambda s: record("new", uuid4(), 1)),
+    Case(
+        query="record_event",
+        use="with an id",
+        params=lambda s: record(game_id(HOT), uuid4(), s.head(HOT) + 1),
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="record_event",
+        use="a known id",
+        params=lambda s: record(game_id(HOT), event_uuid(HOT, 5)),
+    ),
+    Case(
+        query="record_event",
+        use="not the next",
+        params=lambda s: record(game_id(HOT), expected=5),
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="record_events",
+        use="a thousand",
+        params=lambda s: {
+            "game_id": game_id(HOT),
+            "codecs": [1] * BATCH,
+            "payloads": [b"{}"] * BATCH,
+        },
+        buffers=10 * BATCH,
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(query="renew_epochs", use="any", params=lambda s: {}, locks=lambda s: {"lineage"}),
+    Case(
+        query="resume",
+        use="in the middle of a long log",
+        params=lambda s: resume(HOT, 0, middle(s, HOT)),
+        rows=BATCH + 10,
+        buffers=2 * BATCH,
+        locks=lambda s: {session_name(HOT, 0)},
+    ),
+    Case(
+        query="resume",
+        use="at the head",
+        params=lambda s: resume(QUIET, 0, s.head(QUIET)),
+        locks=lambda s: {session_name(QUIET, 0)},
+    ),
+    Case(
+        query="resume",
+        use="a forged token",
+        params=lambda s: resume(QUIET, 0, 0, forged=True),
+    ),
+    Case(
+        query="resume",
+        use="expired",
+        params=lambda s: resume(QUIET, 3, 0),
+    ),
+    Case(
+        query="revoke_session",
+        use="any",
+        params=lambda s: session(QUIET, 0, generation=None),
+        locks=lambda s: {session_name(QUIET, 0)},
+    ),
+    Case(
+        query="settle_lineage",
+        use="in a copy of a database",
+        params=lambda s: {"lossless_failover": False},
+        locks=lambda s: {"lineage"},
+    ),
+    Case(
+        query="stale_sessions",
+        use="the longest silent",
+        params=lambda s: {"older_than": 300.0, "limit": Int8(BATCH)},
+        rows=20 * BATCH,
+        buffers=20 * BATCH,
+    ),
+    Case(
+        query="validate_resume_token",
+        use="any",
+        params=lambda s: {
+            name: value
+            for name, value in resume(HOT, 5, 0).items()
+            if name in ("game_id", "id", "nonce", "blinded")
+        },
+    ),
+]
+
+PLANNED = [
+    pytest.param(case, mode, id=f"{case} ({mode.split('_')[1]})")
+    for case in CASES
+    for mode in (CUSTOM, GENERIC)
+]
+
+# An index, and a use of a query that is lost without it.
+NEEDED = [
+    ("ALTER TABLE game DROP CONSTRAINT game_pkey CASCADE", "lock_game: any"),
+    ("DROP INDEX game_oldest", "claim_aged_games: a batch"),
+    ("ALTER TABLE game_session DROP CONSTRAINT game_session_pkey", "heartbeat: live"),
+    (
+        "ALTER TABLE game_session DROP CONSTRAINT game_session_game_id_user_id_key",
+        "find_session: of a hot game",
+    ),
+    ("DROP INDEX game_session_heartbeat", "stale_sessions: the longest silent"),
+    ("DROP INDEX game_session_expiry", "cleanup_expired_sessions: a batch"),
+    (
+        "ALTER TABLE game_event DROP CONSTRAINT game_event_pkey",
+        "fetch_events_since: the head of a long log",
+    ),
+    (
+        "ALTER TABLE game_event_id DROP CONSTRAINT game_event_id_pkey",
+        "record_event: a known id",
+    ),
+    ("DROP INDEX game_event_id_age", "cleanup_event_ids: a batch"),
+]
+
+
+@pytest.fixture(scope="module")
+def large(server: Server) -> Iterator[str]:
+    """A database with a million events and forty thousand sessions; nobody changes it."""
+    yield from _filled(server, LARGE)
+
+
+@pytest.fixture(scope="module")
+def small(server: Server) -> Iterator[str]:
+    """A database with a little of everything; nobody changes it."""
+    yield from _filled(server, SMALL)
+
+
+def _filled(server: Server, scale: Scale) -> Iterator[str]:
+    conninfo = server.create_migrated()
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        fill(connection, scale)
+    yield conninfo
+    server.drop(conninfo)
+
+
+@pytest.fixture
+def connection(large: str) -> Iterator[Connection[Any]]:
+    with psycopg.connect(large, autocommit=True) as connection:
+        yield connection
+
+
+def test_every_query_has_a_case() -> None:
+    assert sorted({case.query for case in CASES}) == FILES
+
+
+@pytest.mark.parametrize(("case", "mode"), PLANNED)
+def test_a_query_reads_by_index_and_no_more_than_it_needs(
+    case: Case, mode: str, connection: Connection[Any]
+) -> None:
+    plan = explain(connection, case.query, case.params(LARGE), mode=mode)
+    assert plan.faults() == []
+    assert plan.rows_read <= case.rows
+    assert plan.buffers <= case.buffers
+
+
+@pytest.mark.parametrize(("case", "mode"), PLANNED)
+def test_a_plan_made_while_the_tables_were_small_still_reads_by_index(
+    case: Case, mode: str, small: str
+) -> None:
+    """A connection keeps its plans; the tables may have grown a thousandfold meanwhile."""
+    with psycopg.connect(small, autocommit=True) as connection:
+        assert explain(connection, case.query, case.params(SMALL), mode=mode).faults() == []
+
+
+@pytest.mark.parametrize("query", FILES)
+def test_every_index_that_a_comment_names_carries_the_query(query: str, large: str) -> None:
+    used: set[str] = set()
+    for case, mode in ((c, m) for c in CASES if c.query == query for m in (CUSTOM, GENERIC)):
+        with psycopg.connect(large, autocommit=True) as connection:
+            used |= explain(connection, query, case.params(LARGE), mode=mode).indexes
+    assert [named for named in named_indexes(query) if not named & used] == []
+
+
+@pytest.mark.parametrize("mode", [CUSTOM, GENERIC])
+@pytest.mark.parametrize(("drop", "use"), NEEDED, ids=[use for _, use in NEEDED])
+def test_a_missing_index_is_found_out(drop: str, use: str, mode: str, large: str) -> None:
+    """Each index is needed, and the checks above would notice."""
+    case = next(case for case in CASES if str(case) == use)
+    with psycopg.connect(large, autocommit=True) as connection:
+        before = explain(connection, case.query, case.params(LARGE), mode=mode).faults()
+    with (
+        psycopg.connect(large, autocommit=True) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        connection.execute(drop.encode())
+        after = explain(connection, case.query, case.params(LARGE), mode=mode).faults()
+    assert set(after) - set(before)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_query_locks_exactly_what_its_case_says(case: Case, small: str) -> None:
+    with psycopg.connect(small) as caller, psycopg.connect(small) as other:
+        everything = unlocked(other)
+        other.rollback()
+        caller.execute(getattr(queries, case.query), case.params(SMALL))
+        locked = everything - unlocked(other)
+        caller.rollback()
+    assert locked == case.locks(SMALL)
+
+
+@pytest.mark.parametrize("query", FILES)
+def test_the_comment_says_what_is_locked(query: str) -> None:
+    said = re.search(r"\bLocks,? (.*?)(?= Index(?:es)?: |$)", comment(query))
+    assert said, "no line on locks"
+    kinds = kinds_locked(query)
+    if "nothing more than the claim" in said[1]:
+        kinds -= kinds_locked("claim_aged_games")
+    assert said[1].startswith("nothing") == (not kinds)
+    for kind in kinds:
+        assert re.search(MENTIONS[kind], said[1]), kind
+
+
+# How a comment speaks of a row of each kind. Events need no mention: they are only ever deleted,
+# and only under the lock of their game.
+MENTIONS = {
+    "game": r"\bgames?'s? row|\bgames' rows",
+    "session": r"\bsession",
+    "event id": r"\bthose rows|\bgame's row",
+    "lineage": r"\brow of lineage",
+}
+
+
+def kinds_locked(query: str) -> set[str]:
+    names = {name for case in CASES if case.query == query for name in case.locks(SMALL)}
+    kinds = {
+        "lineage"
+        if name == "lineage"
+        else "event id"
+        if name.startswith("id of ")
+        else "event"
+        if "#" in name
+        else "session"
+        if "/" in name
+        else "game"
+        for name in names
+    }
+    return kinds - {"event"}
+
+
+def unlocked(connection: Connection[Any]) -> Rows:
+    """The rows on which nobody else holds any lock."""
+    found: Rows = set()
+    for query in (
+        "SELECT game_id FROM game FOR UPDATE SKIP LOCKED",
+        "SELECT game_id || '/' || user_id FROM game_session FOR UPDATE SKIP LOCKED",
+        "SELECT game_id || '#' || sequence FROM game_event FOR UPDATE SKIP LOCKED",
+        "SELECT 'id of ' || game_id || '#' || sequence FROM game_event_id FOR UPDATE SKIP LOCKED",
+        "SELECT 'lineage' FROM lineage FOR UPDATE SKIP LOCKED",
+    ):
+        found.update(name for (name,) in connection.execute(query.encode()))
+    return found
+
+
+def test_beats_and_appends_are_hot_updates(conninfo: str) -> None:
+    """They leave every index alone: what vacuum has to clean up stays on the row's own page."""
+    rounds = 200
+    with GameSessionRegistry.connect(conninfo) as registry:
+        session_id = registry.issue_resume_token("game", "player").session.session_id
+        for sequence in range(1, rounds + 1):
+            registry.heartbeat(session_id)
+            registry.record_event("game", {"move": sequence})
+            registry.acknowledge(session_id, sequence - 1)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for table in ("game", "game_session"):
+            wait_until(partial(all_counted, connection, table, 2 * rounds - 1))
+            updated, hot = updates(connection, table)
+            # A beat in another minute than the last one moves two indexes.
+            assert updated - hot <= rounds // 20
+
+
+def all_counted(connection: Connection[Any], table: str, expected: int) -> bool:
+    return updates(connection, table)[0] >= expected
+
+
+def updates(connection: Connection[Any], table: str) -> tuple[int, int]:
+    """How many rows of a table were updated, and how many of those without touching an index."""
+    query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s"
+    ((updated, hot),) = connection.execute(query, [table]).fetchall()
+    return updated, hot

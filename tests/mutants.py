@@ -1,0 +1,860 @@
+"""Breaks the library on purpose, one guarantee at a time, and sees whether the tests notice.
+
+    python tests/mutants.py [NAME ...]     # all of them, or those whose name begins so
+    python tests/mutants.py --list
+
+Each mutant is a copy of the tree in which a few lines are wrong. The tests chosen for it pass on
+an unbroken copy and have to fail on this one. Exits with 1 if one survives, or cannot be judged:
+its text is not in the code any more, or its tests fail without it, or do not start with it.
+
+The server is an embedded one, or the one that DATABASE_URL names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from attrs import field, frozen
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ["registry", "sql", "migrations", "examples", "tests", "pyproject.toml"]
+TIMEOUT = 180.0
+
+LOG = "integration/test_log.py::"
+SESSIONS = "integration/test_sessions.py::"
+UPKEEP = "integration/test_upkeep.py::"
+EPOCHS = "integration/test_epochs.py::"
+CAUGHT = "integration/test_mutants_caught.py::"
+PAYLOADS = "unit/test_payloads.py"
+
+Edit = tuple[str, str, str]
+"""A file, the text in it, which is there exactly once, and what stands there instead."""
+
+
+@frozen
+class Mutant:
+    """One break."""
+
+    name: str
+    breaks: str
+    """The invariant (1 to 7) or the rule of the contract that no longer holds."""
+    edits: Sequence[Edit]
+    tests: Sequence[str] = field()
+    """Tests of which at least one has to fail; all pass on the unbroken code."""
+
+
+def mutant(name: str, breaks: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(name, breaks, [(file, old, new)], tests)
+
+
+MUTANTS = [
+    # 1: sequences are exactly 1..head, in commit order
+    mutant(
+        "append-reads-the-head-from-its-snapshot",
+        "1",
+        "sql/record_event.sql",
+        "SET head = g.head + 1,",
+        "SET head = (SELECT head FROM game WHERE game_id = %(game_id)s) + 1,",
+        LOG + "test_threads_that_append_to_one_game_get_each_sequence_once",
+    ),
+    Mutant(
+        "sequences-come-from-a-sequence",
+        "1",
+        [
+            (
+                "migrations/0001_registry_tables.sql",
+                "CREATE TABLE game_event (",
+                "CREATE SEQUENCE numbers; CREATE TABLE game_event (",
+            ),
+            (
+                "sql/record_event.sql",
+                "SET head = g.head + 1,",
+                "SET head = nextval('numbers') + 1,",
+            ),
+        ],
+        [LOG + "test_a_rollback_of_the_callers_transaction_leaves_nothing"],
+    ),
+    mutant(
+        "append-skips-a-sequence",
+        "1",
+        "sql/record_event.sql",
+        "SET head = g.head + 1,",
+        "SET head = g.head + 2,",
+        LOG + "test_sequences_begin_at_one_and_have_no_gap",
+    ),
+    mutant(
+        "block-takes-its-range-without-the-lock",
+        "1",
+        "sql/record_events.sql",
+        "SET head = g.head + excluded.head,",
+        "SET head = (SELECT head FROM game WHERE game_id = %(game_id)s) + excluded.head,",
+        LOG + "test_blocks_of_events_from_many_threads_do_not_mingle",
+    ),
+    mutant(
+        "block-in-another-order",
+        "1",
+        "sql/record_events.sql",
+        "log.head - cardinality(%(payloads)s::bytea[]) + event.place",
+        "log.head + 1 - event.place",
+        LOG + "test_many_events_get_consecutive_sequences_in_their_order",
+    ),
+    mutant(
+        "head-moves-though-nothing-is-recorded",
+        "1",
+        "sql/record_event.sql",
+        "WHERE coalesce(%(expected)s::bigint, g.head + 1) = g.head + 1",
+        "WHERE true",
+        LOG + "test_an_event_is_appended_only_at_the_expected_sequence",
+    ),
+    # 2: a returned event survives
+    mutant(
+        "durability-is-the-servers-default",
+        "2",
+        "sql/configure.sql",
+        "WHEN 'off' THEN 'on'",
+        "WHEN 'off' THEN 'off'",
+        CAUGHT + "test_a_commit_is_durable_whatever_the_database_defaults_to",
+    ),
+    mutant(
+        "events-are-not-in-the-wal",
+        "2",
+        "migrations/0001_registry_tables.sql",
+        "CREATE TABLE game_event (",
+        "CREATE UNLOGGED TABLE game_event (",
+        CAUGHT + "test_what_was_returned_is_there_after_a_crash_of_the_server",
+    ),
+    # 3: acknowledgements and floors
+    Mutant(
+        "acknowledgement-falls",
+        "3",
+        [
+            (
+                "sql/acknowledge.sql",
+                "SET last_acknowledged = greatest(s.last_acknowledged, %(sequence)s)",
+                "SET last_acknowledged = %(sequence)s",
+            ),
+            ("sql/acknowledge.sql", "%(sequence)s > me.last_acknowledged AND", ""),
+            (
+                "sql/acknowledge.sql",
+                "SELECT id, last_acknowledged FROM me WHERE %(sequence)s <= last_acknowledged",
+                "SELECT id, last_acknowledged FROM me WHERE false",
+            ),
+        ],
+        [LOG + "test_an_acknowledgement_moves_forward_only"],
+    ),
+    mutant(
+        "acknowledgement-falls-in-a-race",
+        "3",
+        "sql/acknowledge.sql",
+        "SET last_acknowledged = greatest(s.last_acknowledged, %(sequence)s)",
+        "SET last_acknowledged = %(sequence)s",
+        CAUGHT + "test_of_two_acknowledgements_that_wait_the_higher_one_stays",
+    ),
+    mutant(
+        "floor-passes-a-live-player",
+        "3",
+        "sql/acknowledge.sql",
+        "min(coalesce(mine.last_acknowledged, s.last_acknowledged))",
+        "max(coalesce(mine.last_acknowledged, s.last_acknowledged))",
+        LOG + "test_only_what_every_live_session_has_is_pruned",
+    ),
+    mutant(
+        "prune-misses-a-session-begun-meanwhile",
+        "3",
+        "sql/acknowledge.sql",
+        "WHERE locked.issued = log.issued AND",
+        "WHERE",
+        LOG + "test_a_session_begun_while_a_prune_waits_sees_all_that_is_left",
+    ),
+    mutant(
+        "prune-gives-up-a-session-that-is-beating",
+        "3",
+        "sql/acknowledge.sql",
+        "AND NOT EXISTS (SELECT FROM lapsed WHERE lapsed.id = s.id)",
+        "AND s.expires_at > now()",
+        LOG + "test_an_expired_session_whose_beat_is_under_way_still_holds_the_floor",
+    ),
+    mutant(
+        "session-given-up-by-a-prune-comes-back",
+        "3",
+        "sql/acknowledge.sql",
+        "SET closed = 'expired'",
+        "SET closed = s.closed",
+        LOG + "test_a_session_that_a_prune_stopped_waiting_for_cannot_come_back",
+    ),
+    mutant(
+        "floor-rises-and-events-stay",
+        "3",
+        "sql/acknowledge.sql",
+        "AND e.sequence <= target.through",
+        "AND e.sequence < target.through",
+        LOG + "test_only_what_every_live_session_has_is_pruned",
+    ),
+    mutant(
+        "events-go-and-the-floor-stays",
+        "3",
+        "sql/acknowledge.sql",
+        "SET floor = target.through",
+        "SET floor = game.floor",
+        LOG + "test_only_what_every_live_session_has_is_pruned",
+    ),
+    mutant(
+        "acknowledged-beyond-the-head",
+        "3",
+        "sql/acknowledge.sql",
+        "AND %(sequence)s <= (SELECT head FROM log)",
+        "",
+        LOG + "test_beyond_the_head_nothing_can_be_acknowledged",
+    ),
+    mutant(
+        "operator-hides-an-event-that-is-there",
+        "3",
+        "sql/prune_events.sql",
+        "SET floor = locked.through",
+        "SET floor = locked.through + 1",
+        LOG + "test_the_operator_prunes_whatever_anybody_acknowledged",
+    ),
+    mutant(
+        "operator-lowers-the-floor",
+        "3",
+        "sql/prune_events.sql",
+        "AND locked.through > locked.floor",
+        "",
+        LOG + "test_the_operator_prunes_whatever_anybody_acknowledged",
+    ),
+    mutant(
+        "new-session-begins-at-zero",
+        "3",
+        "sql/issue_resume_token.sql",
+        "%(token_hash)s, log.floor,",
+        "%(token_hash)s, 0,",
+        SESSIONS + "test_a_new_session_starts_acknowledged_at_the_floor",
+    ),
+    mutant(
+        "takeover-forgets-the-acknowledgement",
+        "3",
+        "sql/issue_resume_token.sql",
+        "s.generation + 1, s.last_acknowledged,",
+        "s.generation + 1, excluded.last_acknowledged,",
+        SESSIONS + "test_issuing_over_a_live_session_takes_it_over_and_keeps_the_acknowledgement",
+    ),
+    mutant(
+        "retention-takes-young-events",
+        "3",
+        "sql/cleanup_aged_games.sql",
+        "WHERE event.past",
+        "WHERE event.past IS NOT NULL",
+        UPKEEP + "test_events_past_the_retention_go_acknowledged_or_not",
+    ),
+    mutant(
+        "log-nobody-acknowledges-grows-for-ever",
+        "3",
+        "registry/log.py",
+        "if head - floor <= cap + cap // 16:",
+        "if head >= 0:",
+        LOG + "test_a_log_nobody_acknowledges_stays_bounded",
+    ),
+    # 4: replays
+    mutant(
+        "replay-in-another-order",
+        "4",
+        "sql/fetch_events_since.sql",
+        "ORDER BY sequence",
+        "ORDER BY md5(sequence::text)",
+        LOG + "test_a_page_is_what_follows_and_says_whether_more_does",
+    ),
+    mutant(
+        "page-is-one-too-long",
+        "4",
+        "sql/fetch_events_since.sql",
+        "LIMIT %(limit)s",
+        "LIMIT %(limit)s + 1",
+        LOG + "test_a_page_is_what_follows_and_says_whether_more_does",
+    ),
+    mutant(
+        "replay-repeats-an-event",
+        "4",
+        "sql/fetch_events_since.sql",
+        "sequence > %(after)s AND",
+        "sequence >= %(after)s AND",
+        LOG + "test_a_page_is_what_follows_and_says_whether_more_does",
+    ),
+    mutant(
+        "resume-replays-in-another-order",
+        "4",
+        "sql/resume.sql",
+        "ORDER BY sequence",
+        "ORDER BY md5(sequence::text)",
+        LOG + "test_a_resume_goes_on_page_by_page",
+    ),
+    mutant(
+        "resume-skips-the-first-event-left",
+        "4",
+        "sql/resume.sql",
+        "ELSE log.floor END",
+        "ELSE log.floor + 1 END",
+        LOG + "test_continuity_says_how_the_clients_position_fits",
+    ),
+    mutant(
+        "iterator-goes-on-in-another-epoch",
+        "4",
+        "registry/log.py",
+        "game_id, event.sequence, epoch=page.epoch, limit=page_size",
+        "game_id, event.sequence, limit=page_size",
+        LOG + "test_a_game_begun_again_under_the_iterator_is_said",
+    ),
+    mutant(
+        "iterator-passes-the-head-of-its-start",
+        "4",
+        "registry/log.py",
+        "if event.sequence > end:",
+        "if event.sequence > end + 1:",
+        LOG + "test_the_iterator_ends_at_the_head_it_began_with",
+    ),
+    mutant(
+        "pruned-history-is-skipped",
+        "replay honesty",
+        "registry/log.py",
+        "if sequence < floor:",
+        "if sequence < 0:",
+        LOG + "test_history_that_is_gone_or_never_was_is_said_and_never_skipped",
+    ),
+    mutant(
+        "position-ahead-is-taken-for-the-head",
+        "replay honesty",
+        "registry/log.py",
+        "if sequence > head:\n            raise AheadOfLog(head)\n        if sequence < floor:",
+        "if sequence < floor:",
+        LOG + "test_history_that_is_gone_or_never_was_is_said_and_never_skipped",
+    ),
+    mutant(
+        "epoch-is-not-compared",
+        "replay honesty",
+        "registry/log.py",
+        "if epoch is not None and epoch != present:",
+        "if epoch is None and present is None:",
+        LOG + "test_the_wrong_epoch_is_said_before_the_position_in_it",
+    ),
+    mutant(
+        "gap-is-called-continuous",
+        "replay honesty",
+        "registry/sessions.py",
+        "elif after < floor:",
+        "elif after < 0:",
+        LOG + "test_continuity_says_how_the_clients_position_fits",
+    ),
+    mutant(
+        "log-begun-again-keeps-its-epoch",
+        "epoch",
+        "migrations/0001_registry_tables.sql",
+        "epoch      uuid        NOT NULL DEFAULT gen_random_uuid(),",
+        "epoch      uuid        NOT NULL DEFAULT '3b241101-e2bb-4255-8caf-4136c566a962',",
+        LOG + "test_a_game_begun_again_is_another_log",
+    ),
+    mutant(
+        "copied-database-keeps-its-epochs",
+        "epoch",
+        "sql/settle_lineage.sql",
+        "SET id = gen_random_uuid(),",
+        "SET id = lineage.id,",
+        EPOCHS + "test_a_copy_of_the_database_has_other_epochs",
+    ),
+    # 5: generations and tokens
+    mutant(
+        "ghost-beats",
+        "5",
+        "sql/heartbeat.sql",
+        "AND generation = coalesce(%(generation)s::bigint, generation)",
+        "AND (generation = coalesce(%(generation)s::bigint, generation) OR true)",
+        SESSIONS + "test_a_ghost_can_neither_beat_nor_acknowledge",
+    ),
+    mutant(
+        "ghosts-beat",
+        "5",
+        "sql/heartbeat_many.sql",
+        "AND s.generation = coalesce(beat.generation, s.generation)",
+        "",
+        SESSIONS + "test_a_ghost_can_neither_beat_nor_acknowledge",
+    ),
+    Mutant(
+        "ghost-acknowledges",
+        "5",
+        [
+            (
+                "sql/acknowledge.sql",
+                "AND generation = coalesce(%(generation)s::bigint, generation)",
+                "AND (generation = coalesce(%(generation)s::bigint, generation) OR true)",
+            ),
+            (
+                "sql/acknowledge.sql",
+                "AND s.generation = coalesce(%(generation)s::bigint, s.generation)",
+                "",
+            ),
+        ],
+        [SESSIONS + "test_a_ghost_can_neither_beat_nor_acknowledge"],
+    ),
+    mutant(
+        "ghost-acknowledges-after-waiting",
+        "5",
+        "sql/acknowledge.sql",
+        "AND s.generation = coalesce(%(generation)s::bigint, s.generation)",
+        "",
+        SESSIONS + "test_a_ghosts_acknowledgement_that_waited_for_the_takeover_is_refused",
+    ),
+    mutant(
+        "resume-leaves-the-generation",
+        "5",
+        "sql/resume.sql",
+        "SET generation = s.generation + 1,",
+        "SET generation = s.generation,",
+        SESSIONS + "test_resuming_takes_over_beats_rotates_and_replays",
+    ),
+    mutant(
+        "issue-leaves-the-generation",
+        "5",
+        "sql/issue_resume_token.sql",
+        "SELECT s.id, s.generation + 1,",
+        "SELECT s.id, s.generation,",
+        SESSIONS + "test_issuing_again_makes_a_ghost_of_the_connection_before",
+    ),
+    mutant(
+        "resume-after-the-expiry",
+        "5",
+        "sql/resume.sql",
+        "AND s.closed IS NULL AND s.expires_at > now()",
+        "AND s.closed IS NULL",
+        SESSIONS + "test_a_session_lives_until_its_expiry_and_not_a_moment_longer",
+    ),
+    mutant(
+        "resume-of-a-revoked-session",
+        "5",
+        "sql/resume.sql",
+        "AND s.closed IS NULL AND s.expires_at > now()",
+        "AND s.expires_at > now()",
+        SESSIONS + "test_a_revoked_session_can_do_nothing_any_more",
+    ),
+    mutant(
+        "beat-after-the-expiry",
+        "5",
+        "sql/heartbeat.sql",
+        "AND closed IS NULL AND expires_at > now()",
+        "AND closed IS NULL",
+        SESSIONS + "test_a_session_lives_until_its_expiry_and_not_a_moment_longer",
+    ),
+    mutant(
+        "beat-shortens-the-session",
+        "5",
+        "sql/heartbeat.sql",
+        "greatest(expires_at, now() + ttl)",
+        "now() + ttl",
+        SESSIONS + "test_a_heartbeat_never_moves_the_expiry_back",
+    ),
+    mutant(
+        "previous-token-never-retires",
+        "5",
+        "sql/resume.sql",
+        "SELECT %(next_hash)s::bytea, s.token_hash,",
+        "SELECT %(next_hash)s::bytea, coalesce(s.previous_token_hash, s.token_hash),",
+        SESSIONS + "test_the_previous_token_retires_when_the_newest_is_first_used",
+    ),
+    Mutant(
+        "lost-reply-loses-the-session",
+        "token rotation",
+        [
+            (
+                "sql/resume.sql",
+                "OR sha256(s.previous_token_hash || %(nonce)s::bytea) = %(blinded)s::bytea)",
+                ")",
+            ),
+            (
+                "sql/validate_resume_token.sql",
+                "OR sha256(s.previous_token_hash || %(nonce)s::bytea) = %(blinded)s::bytea",
+                "",
+            ),
+        ],
+        [SESSIONS + "test_a_lost_reply_costs_nothing_the_same_new_token_comes_again"],
+    ),
+    mutant(
+        "twin-rotates-again",
+        "token rotation",
+        "sql/resume.sql",
+        "SELECT s.token_hash, s.previous_token_hash, s.token_salt, s.retired_token_hashes",
+        "SELECT %(next_hash)s::bytea, s.previous_token_hash, %(salt)s::bytea,"
+        " s.retired_token_hashes",
+        SESSIONS + "test_a_lost_reply_costs_nothing_the_same_new_token_comes_again",
+    ),
+    mutant(
+        "retired-tokens-are-not-remembered",
+        "token rotation",
+        "sql/resume.sql",
+        "ELSE (s.previous_token_hash || s.retired_token_hashes)[:8] END",
+        "ELSE s.retired_token_hashes END",
+        SESSIONS + "test_a_token_used_after_its_successor_was_is_reuse_and_revokes",
+    ),
+    mutant(
+        "forged-token-counts-as-reuse",
+        "token rotation",
+        "sql/validate_resume_token.sql",
+        "THEN 'displaced'",
+        "THEN 'displaced' ELSE 'retired'",
+        SESSIONS + "test_a_forged_token_can_revoke_nobody",
+    ),
+    mutant(
+        "reuse-always-revokes",
+        "token rotation",
+        "registry/sessions.py",
+        'if standing == "retired" and self.config.on_token_reuse == "revoke":',
+        'if standing == "retired":',
+        SESSIONS + "test_by_configuration_reuse_is_refused_and_changes_nothing",
+    ),
+    mutant(
+        "token-displaced-by-a-login-counts-as-stolen",
+        "token rotation",
+        "registry/sessions.py",
+        'if standing == "retired" and self.config',
+        'if standing in ("retired", "displaced") and self.config',
+        SESSIONS + "test_a_login_elsewhere_after_a_lost_reply_does_not_make_a_thief_of_the_player",
+    ),
+    mutant(
+        "tokens-are-stored",
+        "token rotation",
+        "registry/tokens.py",
+        "return sha256(self.secret).digest()",
+        "return self.secret",
+        SESSIONS + "test_only_the_hash_of_a_token_is_stored",
+    ),
+    # 6: no deadlocks, nobody waits for the upkeep
+    mutant(
+        "beats-lock-in-the-callers-order",
+        "6",
+        "sql/heartbeat_many.sql",
+        "ORDER BY s.game_id, s.user_id",
+        "",
+        CAUGHT + "test_beats_of_many_lock_in_the_order_of_the_players",
+    ),
+    mutant(
+        "end-locks-sessions-in-any-order",
+        "6",
+        "sql/end_game.sql",
+        "ORDER BY s.user_id",
+        "ORDER BY s.user_id DESC",
+        CAUGHT + "test_the_end_of_a_game_locks_its_sessions_in_the_order_of_the_players",
+    ),
+    mutant(
+        "acknowledgement-locks-its-session-before-the-game",
+        "6",
+        "sql/acknowledge.sql",
+        "AND (SELECT count(*) FROM locked) >= 0",
+        "",
+        CAUGHT + "test_an_acknowledgement_that_prunes_locks_the_game_before_the_session",
+    ),
+    Mutant(
+        "end-does-not-wait-for-appends",
+        "6",
+        [
+            ("sql/lock_game.sql", "FOR UPDATE", ""),
+            ("sql/end_game.sql", "AND g.head = log.head AND g.issued = log.issued", ""),
+        ],
+        [CAUGHT + "test_an_append_under_way_when_all_else_is_deleted_leaves_no_orphan"],
+    ),
+    mutant(
+        "end-takes-the-next-game-for-the-one-it-locked",
+        "6",
+        "sql/end_game.sql",
+        "AND g.head = log.head AND g.issued = log.issued",
+        "",
+        CAUGHT + "test_an_end_that_found_no_game_to_lock_does_not_half_end_the_next_one",
+    ),
+    mutant(
+        "cleanup-waits-for-sessions",
+        "6",
+        "sql/cleanup_expired_sessions.sql",
+        "FOR UPDATE SKIP LOCKED",
+        "FOR UPDATE",
+        UPKEEP + "test_a_session_that_another_transaction_holds_is_passed_over",
+    ),
+    mutant(
+        "cleanup-waits-for-games",
+        "6",
+        "sql/claim_aged_games.sql",
+        "FOR UPDATE SKIP LOCKED",
+        "FOR UPDATE",
+        UPKEEP + "test_a_game_that_another_transaction_holds_is_passed_over",
+    ),
+    mutant(
+        "cleanup-waits-for-event-ids",
+        "6",
+        "sql/cleanup_event_ids.sql",
+        "FOR UPDATE SKIP LOCKED",
+        "FOR UPDATE",
+        UPKEEP + "test_an_event_id_that_another_transaction_holds_is_passed_over",
+    ),
+    mutant(
+        "prune-waits-for-expired-sessions",
+        "6",
+        "sql/acknowledge.sql",
+        "FOR NO KEY UPDATE OF s SKIP LOCKED",
+        "FOR NO KEY UPDATE OF s",
+        LOG + "test_an_expired_session_whose_beat_is_under_way_still_holds_the_floor",
+    ),
+    # The rules of the methods
+    mutant(
+        "expected-sequence-is-ignored",
+        "record_event",
+        "registry/log.py",
+        '"expected": optional_int8(expected),',
+        '"expected": None,',
+        LOG + "test_an_event_is_appended_only_at_the_expected_sequence",
+    ),
+    mutant(
+        "event-id-is-ignored",
+        "record_event",
+        "registry/log.py",
+        '"event_id": arguments.optional_uuid("event_id", event_id),',
+        '"event_id": None,',
+        LOG + "test_the_same_event_id_again_returns_the_first_ones_sequence",
+    ),
+    mutant(
+        "event-id-counts-in-other-games",
+        "record_event",
+        "sql/record_event.sql",
+        "WHERE game_id = %(game_id)s AND event_id = %(event_id)s::uuid",
+        "WHERE event_id = %(event_id)s::uuid",
+        LOG + "test_an_event_id_belongs_to_its_game",
+    ),
+    mutant(
+        "event-id-is-pruned-with-its-event",
+        "record_event",
+        "sql/prune_events.sql",
+        "raised AS (",
+        "forgotten AS (DELETE FROM game_event_id AS i USING locked\n"
+        "              WHERE i.game_id = %(game_id)s AND i.sequence <= locked.through),\n"
+        "raised AS (",
+        LOG + "test_an_event_id_is_remembered_after_its_event_was_pruned",
+    ),
+    mutant(
+        "event-id-outlives-its-game",
+        "record_event",
+        "sql/end_game.sql",
+        "DELETE FROM game_event_id WHERE game_id = %(game_id)s",
+        "DELETE FROM game_event_id WHERE game_id = %(game_id)s AND false",
+        LOG + "test_an_event_id_of_an_ended_game_is_forgotten_with_it",
+    ),
+    mutant(
+        "race-for-an-event-id-is-an-error",
+        "record_event",
+        "registry/database.py",
+        "_LOST_A_RACE = (errors.UniqueViolation, ",
+        "_LOST_A_RACE = (",
+        LOG + "test_two_first_uses_of_an_event_id_that_overlap_are_one_event",
+    ),
+    mutant(
+        "largest-payload-is-refused",
+        "payload",
+        "registry/payloads.py",
+        "if len(data) > limit:",
+        "if len(data) >= limit:",
+        LOG + "test_the_largest_payload_is_taken_and_one_byte_more_is_not",
+    ),
+    Mutant(
+        "nan-is-taken",
+        "payload",
+        [
+            ("registry/payloads.py", "if not math.isfinite(value):", "if value is None:"),
+            ("registry/payloads.py", "allow_nan=False", "allow_nan=True"),
+        ],
+        [PAYLOADS],
+    ),
+    mutant(
+        "bytes-come-back-as-json",
+        "payload",
+        "registry/payloads.py",
+        "if codec == RAW:",
+        "if codec == RAW and False:",
+        PAYLOADS,
+    ),
+    mutant(
+        "revoked-session-holds-the-floor",
+        "revoke_session",
+        "sql/acknowledge.sql",
+        "        WHERE s.game_id = %(game_id)s AND s.closed IS NULL\n          AND NOT EXISTS",
+        "        WHERE s.game_id = %(game_id)s\n          AND NOT EXISTS",
+        LOG + "test_a_revoked_session_does_not_hold_the_floor",
+    ),
+    mutant(
+        "cleanup-takes-young-sessions",
+        "cleanup_expired_sessions",
+        "sql/cleanup_expired_sessions.sql",
+        "WHERE expires_minute <= %(as_of)s AND expires_at <= %(as_of)s",
+        "WHERE expires_minute <= %(as_of)s + interval '1 hour'",
+        UPKEEP + "test_expired_sessions_go_and_live_and_young_ones_stay",
+    ),
+    mutant(
+        "retention-deletes-out-of-order",
+        "cleanup_expired_sessions",
+        "sql/cleanup_aged_games.sql",
+        "OVER (ORDER BY sequence) AS past",
+        "OVER (PARTITION BY sequence) AS past",
+        UPKEEP + "test_only_a_prefix_goes_though_the_clock_went_back",
+    ),
+    mutant(
+        "cleanup-without-a-bound",
+        "cleanup_expired_sessions",
+        "sql/cleanup_event_ids.sql",
+        "LIMIT %(batch_size)s",
+        "LIMIT %(batch_size)s + 1000000",
+        UPKEEP + "test_no_statement_of_a_cleanup_deletes_more_than_a_batch",
+    ),
+    mutant(
+        "event-ids-are-kept-for-ever",
+        "cleanup_expired_sessions",
+        "registry/upkeep.py",
+        "self._until_done(queries.cleanup_event_ids, limits, batch)",
+        "pass",
+        UPKEEP + "test_an_event_id_is_forgotten_with_the_retention_and_not_before",
+    ),
+    mutant(
+        "empty-games-stay",
+        "cleanup_expired_sessions",
+        "sql/cleanup_aged_games.sql",
+        "WHERE floor = head AND head_at",
+        "WHERE floor > head AND head_at",
+        UPKEEP + "test_a_game_with_nothing_left_goes_when_idle_for_the_retention",
+    ),
+]
+
+
+@frozen
+class Verdict:
+    """What became of one mutant."""
+
+    mutant: Mutant
+    caught: bool
+    by: str
+    """The test that failed, or why there is no verdict."""
+    seconds: float
+
+
+def copy_tree(to: Path) -> Path:
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, to / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(source, to / part)
+    return to
+
+
+def run_tests(tree: Path, tests: Sequence[str], *options: str) -> tuple[int, str]:
+    """pytest's exit code and its report, on the library in that tree."""
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    command += ["-rfE", *options, *(f"tests/{test}" for test in tests)]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {TIMEOUT:g} s"
+    return done.returncode, done.stdout + done.stderr
+
+
+def failed(report: str) -> list[str]:
+    """The tests that failed, as they were selected."""
+    return re.findall(r"^FAILED tests/(\S+)", report, re.MULTILINE)
+
+
+def missing_text(mutants: Sequence[Mutant]) -> list[str]:
+    """The mutants whose text is not in the code exactly once."""
+    return [
+        f"{mutant.name}: {file} has {found} times {old!r}"
+        for mutant in mutants
+        for file, old, _ in mutant.edits
+        if (found := (ROOT / file).read_text(encoding="utf-8").count(old)) != 1
+    ]
+
+
+def judge(mutant: Mutant) -> Verdict:
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        tree = copy_tree(Path(folder))
+        for file, old, new in mutant.edits:
+            path = tree / file
+            path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+        code, report = run_tests(tree, mutant.tests, "--exitfirst")
+    seconds = time.monotonic() - begin
+    if code == 0:
+        return Verdict(mutant, False, "SURVIVES", seconds)
+    # A statement that PostgreSQL does not even parse says nothing about the tests.
+    unparsed = re.search(r"SQLSTATE 42\w{3}|SyntaxError|NameError|ImportError", report)
+    if code != 1 or unparsed or not failed(report):
+        last = report.strip().splitlines()[-1:]
+        why = unparsed[0] if unparsed else " ".join(last)
+        return Verdict(mutant, False, f"NOT JUDGED: {why}", seconds)
+    return Verdict(mutant, True, failed(report)[0].split("::")[-1], seconds)
+
+
+def check_unbroken(mutants: Sequence[Mutant]) -> list[str]:
+    """The selected tests that fail on the code as it is."""
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        code, report = run_tests(copy_tree(Path(folder)), tests)
+    if code == 0:
+        return []
+    return failed(report) or report.strip().splitlines()[-5:]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="how a name begins")
+    parser.add_argument("--list", action="store_true", help="only name them")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at once (%(default)s)")
+    options = parser.parse_args(arguments)
+    names = options.names or [""]
+    mutants = [m for m in MUTANTS if any(m.name.startswith(name) for name in names)]
+    if options.list:
+        for mutant in mutants:
+            print(f"{mutant.name:52} {mutant.breaks}")
+        return 0
+    if not mutants:
+        parser.error("there is no such mutant")
+    faults = missing_text(mutants)
+    with ExitStack() as stack:
+        if "DATABASE_URL" not in os.environ:
+            sys.path.insert(0, str(ROOT))
+            from registry import EmbeddedPostgres
+
+            server = stack.enter_context(EmbeddedPostgres(settings={"max_connections": 300}))
+            os.environ["DATABASE_URL"] = server.conninfo
+        if not faults:
+            faults = [f"fails without any mutant: {test}" for test in check_unbroken(mutants)]
+        if faults:
+            print(*faults, sep="\n")
+            return 1
+        print(f"{'mutant':52} {'breaks':25} {'s':>4}  caught by")
+        survivors = 0
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for verdict in pool.map(judge, mutants):
+                mutant = verdict.mutant
+                print(
+                    f"{mutant.name:52} {mutant.breaks:25} {verdict.seconds:4.0f}  {verdict.by}",
+                    flush=True,
+                )
+                survivors += not verdict.caught
+    print(f"{len(mutants) - survivors} of {len(mutants)} mutants caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
