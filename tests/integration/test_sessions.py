@@ -7,7 +7,7 @@ import hashlib
 import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from probes import at_once, dump, empty, hold_session, in_thread, rows, until_blocked, value
@@ -670,7 +670,7 @@ def test_a_heartbeat_never_moves_the_expiry_back(registry: Registry, conninfo: s
     assert registry.get_session(session.session_id) == before
 
 
-@pytest.mark.parametrize("session_id", ["chess/" + str(uuid4()), "chess", "", "\ud800", "x" * 5000])
+@pytest.mark.parametrize("session_id", [f"chess/{UUID(int=7)}", "chess", "", "\ud800", "x" * 5000])
 def test_a_session_that_never_was_is_not_found(registry: Registry, session_id: str) -> None:
     for call in (
         registry.heartbeat,

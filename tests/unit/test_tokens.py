@@ -103,7 +103,7 @@ def malformed() -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("text", malformed(), ids=lambda text: repr(text)[:24])
+@pytest.mark.parametrize("text", malformed(), ids=lambda _: "")
 def test_every_malformed_token_is_the_same_invalid_token(text: object) -> None:
     with pytest.raises(InvalidToken) as caught:
         ResumeToken.parse(text)
