@@ -1,4 +1,5 @@
-DROP VIEW game_log;
+DROP FUNCTION known_epoch;
+DROP VIEW lineage_mark;
 DROP TABLE lineage;
 DROP TABLE game_event_id;
 DROP TABLE game_event;

@@ -106,9 +106,11 @@ CREATE TABLE lineage (
 );
 INSERT INTO lineage DEFAULT VALUES;
 
--- A game's log as clients know it.
-CREATE VIEW game_log AS
-SELECT game_id, head, floor,
-       encode(substr(sha256(uuid_send(epoch) || uuid_send((SELECT id FROM lineage WHERE only_row))),
-                     1, 16), 'hex')::uuid AS epoch
-FROM game;
+-- What tells this database's epochs from any other's. The row's xmin is part of it, because a dump
+-- restored over its own database brings the row back as it was, but not that.
+CREATE VIEW lineage_mark AS
+SELECT uuid_send(id) || convert_to(xmin::text, 'UTF8') AS mark FROM lineage WHERE only_row;
+
+-- The epoch of a log as clients know it: of this log, in this database.
+CREATE FUNCTION known_epoch(epoch uuid, mark bytea) RETURNS uuid LANGUAGE sql IMMUTABLE AS
+    $$ SELECT encode(substr(sha256(uuid_send(epoch) || mark), 1, 16), 'hex')::uuid $$;

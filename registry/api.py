@@ -35,7 +35,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         """A registry on the caller's pool, which stays the caller's to open and close.
 
         Its connections keep their settings: the registry bounds its own statements only, and
-        they run in read committed transactions of their own. The schema is not checked.
+        they run in read committed transactions of their own. The schema is not checked: call
+        `migrate`.
 
         Args:
             pool: open, by the time of the first call.
@@ -46,8 +47,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         """
         if not isinstance(pool, ConnectionPool):
             raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
-        self.config = _config(config)
-        self._database = Database(pool, self.config, owned=False)
+        config = _config(config)
+        self._use(Database(pool, config, owned=False), config)
 
     @classmethod
     def connect(cls, conninfo: str, *, config: RegistryConfig | None = None) -> GameSessionRegistry:
@@ -69,19 +70,25 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         config = _config(config)
         database = Database.open(conninfo, config)
         try:
-            with database.pool.connection() as connection:
+            with database.connection() as connection:
                 schema.check(connection)
         except BaseException:
             database.close()
             raise
         registry = cls.__new__(cls)
-        registry.config = config
-        registry._database = database
+        registry._use(database, config)
         return registry
 
-    def migrate(self) -> None:
-        """Brings the database's schema to this library's version; see `registry.migrate`."""
-        schema.migrate(self._database.conninfo)
+    def _use(self, database: Database, config: RegistryConfig) -> None:
+        self._database = database
+        self.config = config
+
+    def migrate(self) -> list[str]:
+        """Brings the schema of the pool's database up to date; see `registry.migrate`.
+
+        For a caller's pool: `connect` refuses an old schema before it comes to this.
+        """
+        return schema.migrate(self._database.conninfo)
 
     def close(self) -> None:
         """Closes the registry's own pool; a caller's pool stays open. Closing again is fine."""

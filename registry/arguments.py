@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 from uuid import UUID
 
-from .config import LONGEST
 from .errors import InvalidArgument, SessionNotFound
 
 T = TypeVar("T")
+
+LONGEST = 3_650 * 86_400.0
+"""Ten years, in seconds: well inside what an interval holds."""
 
 LAST_SEQUENCE = 2**63 - 1
 """PostgreSQL's bigint ends here, and so does every log."""
@@ -43,12 +45,12 @@ def optional_whole(name: str, value: object, least: int = 0) -> int | None:
     return None if value is None else whole(name, value, least)
 
 
-def seconds(name: str, value: object, least: float = 0.001) -> float:
-    """A finite number of seconds, at most ten years."""
+def seconds(name: str, value: object, least: float = 0.001, most: float = LONGEST) -> float:
+    """A finite number of seconds within bounds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidArgument(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not least <= value <= LONGEST:  # neither does a NaN or an infinity
-        raise InvalidArgument(f"{name} must lie between {least} and {LONGEST:.0f} seconds")
+    if not least <= value <= most:  # neither does a NaN or an infinity
+        raise InvalidArgument(f"{name} must lie between {least} and {most:.0f} seconds")
     return float(value)
 
 
@@ -62,7 +64,7 @@ def many(name: str, value: Iterable[T]) -> Iterable[T]:
     """An iterable of things, not one thing that happens to be iterable."""
     single = isinstance(value, (str, bytes, bytearray, memoryview, Mapping))
     if single or not isinstance(value, Iterable):
-        raise InvalidArgument(f"{name} must be an iterable of them, not {type(value).__name__}")
+        raise InvalidArgument(f"{name} must be an iterable of many, not {type(value).__name__}")
     return value
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import Attribute, field, frozen
 
+from . import arguments
 from .errors import InvalidArgument
 
-LONGEST = 3_650 * 86_400.0  # ten years, in seconds: well inside what an interval holds
+LARGEST_MESSAGE: Final = 2**28
+"""Bytes: well inside what PostgreSQL can hold in one value and send in one message."""
 
 
 def _seconds(_: object, attribute: Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(f"{attribute.name} must be a number of seconds")
-    if not 0.001 <= value <= LONGEST:  # neither does a NaN or an infinity
-        raise InvalidArgument(f"{attribute.name} must lie between 0.001 and {LONGEST:.0f} seconds")
+    arguments.seconds(attribute.name, value)
+
+
+def _timeout(_: object, attribute: Attribute[float], value: object) -> None:
+    arguments.seconds(attribute.name, value, most=86_400.0)
 
 
 def _count(_: object, attribute: Attribute[int], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise InvalidArgument(f"{attribute.name} must be a whole number from 1 to 2147483647")
+    arguments.whole(attribute.name, value, 1, 2**31 - 1)
 
 
 def _reaction(_: object, attribute: Attribute[str], value: object) -> None:
@@ -58,7 +60,8 @@ class RegistryConfig:
     """The most events in one page of a replay."""
 
     batch_size: int = field(default=1_000, validator=_count)
-    """The most rows that one statement of a prune or a cleanup deletes."""
+    """The most rows that one statement of a prune or a cleanup deletes; an append over the cap may
+    delete as many more as it added."""
 
     on_token_reuse: Literal["revoke", "refuse"] = field(default="revoke", validator=_reaction)
     """What a retired token does when it comes back: revoke the session, or refuse the call."""
@@ -67,13 +70,13 @@ class RegistryConfig:
     """Whether a failover can lose nothing (synchronous replication). If not, every log has a new
     epoch on the promoted server, since clients may have seen events that it never got."""
 
-    pool_timeout: float = field(default=5.0, validator=_seconds)
+    pool_timeout: float = field(default=5.0, validator=_timeout)
     """How long a call waits for a free connection."""
 
-    statement_timeout: float = field(default=5.0, validator=_seconds)
+    statement_timeout: float = field(default=5.0, validator=_timeout)
     """How long a statement may run in the server."""
 
-    lock_timeout: float = field(default=2.0, validator=_seconds)
+    lock_timeout: float = field(default=2.0, validator=_timeout)
     """How long a statement waits for a row that another transaction holds."""
 
     pool_min_size: int = field(default=2, validator=_count)
@@ -81,6 +84,14 @@ class RegistryConfig:
 
     pool_max_size: int = field(default=16, validator=_count)
     """The most connections that `GameSessionRegistry.connect` opens."""
+
+    @replay_limit.validator
+    def _page_fits(self, _: Attribute[int], value: int) -> None:
+        if value * self.max_payload_bytes > LARGEST_MESSAGE:
+            raise InvalidArgument(
+                "replay_limit times max_payload_bytes is the largest page, and must not be more "
+                f"than {LARGEST_MESSAGE} bytes"
+            )
 
     @pool_max_size.validator
     def _not_below_min(self, _: Attribute[int], value: int) -> None:

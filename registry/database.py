@@ -38,6 +38,10 @@ ATTEMPTS = 3
 GRACE = 2.0
 """Seconds past the server's own timeout after which a silent connection is given up."""
 
+# Sent with the statements between them: psycopg's own would each be a round trip.
+_BEGIN: Statement = (b"BEGIN ISOLATION LEVEL READ COMMITTED", {})
+_COMMIT: Statement = (b"COMMIT", {})
+
 _LOST_A_RACE = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
 _NO_SUCH_OBJECT = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
@@ -80,8 +84,10 @@ class Database:
             raise InvalidArgument("the conninfo is neither a libpq string nor a URL") from None
         try:
             pool.open(wait=True, timeout=config.pool_timeout)
-        except PoolTimeout:
+        except BaseException as error:
             pool.close()
+            if not isinstance(error, PoolTimeout):
+                raise
             raise RegistryUnavailable(
                 f"no connection to the database within {config.pool_timeout:g} s: "
                 "check that it runs and that the conninfo is right"
@@ -129,7 +135,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection[Any]]:
         """A transaction of several round trips, for the upkeep only."""
-        with self._connection() as connection:
+        with self.connection() as connection:
             try:
                 self._settle(connection)
                 with connection.transaction():
@@ -142,7 +148,7 @@ class Database:
     def _run(self, statements: Sequence[Statement], if_unknown: str | None) -> Sequence[Row]:
         deadline = monotonic() + self._config.statement_timeout
         for attempt in count(1):
-            with self._connection() as connection:
+            with self.connection() as connection:
                 advice = None  # nothing is open before the statements are sent
                 try:
                     self._settle(connection)
@@ -164,7 +170,8 @@ class Database:
             self._settled.add(connection)
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection[Any]]:
+    def connection(self) -> Iterator[Connection[Any]]:
+        """A sound connection of the pool, in autocommit for the while."""
         deadline = monotonic() + self._config.pool_timeout
         while True:
             try:
@@ -172,24 +179,34 @@ class Database:
             except psycopg.OperationalError as error:  # PoolTimeout, PoolClosed, TooManyRequests
                 raise RegistryUnavailable(
                     f"no connection to the database within {self._config.pool_timeout:g} s "
-                    f"({type(error).__name__}): the server is down, or the pool is too small"
+                    f"({type(error).__name__}): the server is down, or the pool is closed or "
+                    "too small"
                 ) from None
-            with _giving_up(connection, self._config.statement_timeout + GRACE):
-                sound = _sound(connection)
-            if sound:
-                break
-            self.pool.putconn(connection)
-        autocommit, isolation = connection.autocommit, connection.isolation_level
-        try:
-            connection.autocommit = True
-            connection.isolation_level = IsolationLevel.READ_COMMITTED
-            with _giving_up(connection, self._config.statement_timeout + GRACE):
-                yield connection
-        finally:
-            if connection.info.transaction_status == TransactionStatus.IDLE:
-                connection.autocommit = autocommit
-                connection.isolation_level = isolation
-            self.pool.putconn(connection)
+            before = connection.autocommit, connection.isolation_level
+            try:
+                with _giving_up(connection, self._config.statement_timeout + GRACE):
+                    if not _sound(connection):
+                        continue
+                    connection.autocommit = True
+                    connection.isolation_level = IsolationLevel.READ_COMMITTED
+                    yield connection
+                    return
+            finally:
+                if not connection.closed:
+                    _restore(connection, *before)
+                self.pool.putconn(connection)
+
+
+def _restore(
+    connection: Connection[Any], autocommit: bool, isolation: IsolationLevel | None
+) -> None:
+    """Gives a connection back as it was; one that does not answer any more, closed."""
+    try:
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.rollback()
+        connection.autocommit, connection.isolation_level = autocommit, isolation
+    except psycopg.Error:
+        connection.close()
 
 
 @contextmanager
@@ -257,7 +274,8 @@ def translated(
     elif isinstance(error, errors.QueryCanceled):
         why = "the statement was cancelled or ran for longer than statement_timeout"
     else:
-        why = f"the database refused: {error.diag.message_primary} (SQLSTATE {error.sqlstate})"
+        said = error.diag.message_primary or type(error).__name__
+        why = f"the database refused: {said} (SQLSTATE {error.sqlstate})"
     return RegistryUnavailable(f"{why}; nothing was done")
 
 
@@ -265,15 +283,22 @@ def _answer(connection: Connection[Any], statements: Sequence[Statement]) -> Seq
     """The last statement's rows; several go out as one transaction in one round trip."""
     if len(statements) == 1:
         return execute(connection, *statements[0]).fetchall()
-    # All that a pipeline sends before its end is one transaction.
     with connection.pipeline():
-        *_, last = [execute(connection, *statement) for statement in statements]
-    return last.fetchall()
+        _, *answers, _ = [
+            execute(connection, *statement) for statement in [_BEGIN, *statements, _COMMIT]
+        ]
+    return answers[-1].fetchall()
 
 
 def execute(connection: Connection[Any], query: bytes, params: Params) -> psycopg.Cursor[Row]:
     """Runs a query on a plain cursor with tuples for rows, whatever the connection's own are."""
-    return psycopg.Cursor(connection, row_factory=tuple_row).execute(query, params, binary=True)
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    try:
+        return cursor.execute(query, params, binary=True)
+    except UnicodeEncodeError:
+        raise InvalidArgument(
+            "the client_encoding of the connection cannot hold this text: make it UTF8"
+        ) from None
 
 
 def _sound(connection: Connection[Any]) -> bool:
@@ -310,6 +335,7 @@ def _network_bounds(config: RegistryConfig, given: Mapping[str, object]) -> dict
         "keepalives_interval": 1,
         "keepalives_count": 3,
         "application_name": "game-session-registry",
+        "client_encoding": "UTF8",
     }
     return {name: value for name, value in wanted.items() if given.get(name) is None}
 

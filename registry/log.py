@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8
 
 from . import arguments
+from .config import LARGEST_MESSAGE
 from .core import Core, optional_int8, replay_from
-from .database import row_within
+from .database import ATTEMPTS, row_within
 from .errors import (
     AheadOfLog,
     EpochMismatch,
     GameNotFound,
     HistoryPruned,
+    InvalidArgument,
     RegistryUnavailable,
     SequenceConflict,
 )
@@ -72,7 +76,7 @@ class Log(Core):
             "codec": codec,
             "payload": data,
         }
-        while True:
+        for attempt in count(1):
             if connection is not None:
                 row = row_within(
                     connection, queries.record_event, params, savepoint=event_id is not None
@@ -85,8 +89,11 @@ class Log(Core):
             outcome, sequence, floor = row or ("conflict", 1, 0)
             if outcome != "conflict":
                 break
-            if sequence != expected:
-                raise SequenceConflict(expected or 0, sequence)
+            # With an id it may be the event itself, recorded since the snapshot, that is in the
+            # way: the next snapshot shows it.
+            again = attempt < ATTEMPTS and (event_id is not None or sequence == expected)
+            if expected is not None and not again:
+                raise SequenceConflict(expected, sequence)
         if outcome == "recorded":
             self._cap(game_id, sequence, floor, 1, connection)
         return int(sequence)
@@ -114,6 +121,12 @@ class Log(Core):
         ]
         if not encoded:
             return range(0)
+        together = sum(len(data) for _, data in encoded)
+        if together > LARGEST_MESSAGE:
+            raise InvalidArgument(
+                f"the payloads are {together} bytes together and the limit is {LARGEST_MESSAGE}: "
+                "record them in several calls"
+            )
         row = self._database.row(
             queries.record_events,
             {
@@ -172,7 +185,12 @@ class Log(Core):
         return replay_from(game_id, sequence, row)
 
     def iter_events_since(
-        self, game_id: str, sequence: int, *, page_size: int | None = None
+        self,
+        game_id: str,
+        sequence: int,
+        *,
+        epoch: UUID | None = None,
+        page_size: int | None = None,
     ) -> Iterator[GameEvent]:
         """All events after a sequence up to the head of this moment, page by page.
 
@@ -182,6 +200,7 @@ class Log(Core):
         Args:
             game_id: 1 to 200 characters.
             sequence: the last one the reader has, 0 if none.
+            epoch: of the log it belongs to; None takes the present one for granted.
             page_size: events in a page; at most, and by default, `config.replay_limit`.
 
         Raises:
@@ -191,11 +210,16 @@ class Log(Core):
         Concurrency: each page is a snapshot of its own; none is held in between. One round
         trip a page.
         """
-        first = self.fetch_events_since(game_id, sequence, limit=page_size)
+        first = self.fetch_events_since(game_id, sequence, epoch=epoch, limit=page_size)
         return self._events(game_id, first, page_size)
 
     def acknowledge(
-        self, session_id: str, sequence: int, *, generation: int | None = None
+        self,
+        session_id: str,
+        sequence: int,
+        *,
+        generation: int | None = None,
+        epoch: UUID | None = None,
     ) -> Acknowledgement:
         """Notes that a session's client has everything up to a sequence; prunes what all have.
 
@@ -206,11 +230,14 @@ class Log(Core):
             session_id: of the session.
             sequence: the last one the client has without a gap.
             generation: of the connection that says so; None speaks for whichever holds it.
+            epoch: of the log that the sequence belongs to; None takes the present one for
+                granted.
 
         Raises:
             InvalidArgument: an argument is of the wrong type or out of range.
             SessionNotFound, SessionExpired, SessionRevoked: the session is over.
             SessionTakenOver: the generation is not the newest.
+            EpochMismatch: the log is another one now; nothing was acknowledged.
             AheadOfLog: the sequence was never given out.
             RegistryUnavailable: the database did not answer in time; safe to retry.
 
@@ -225,22 +252,23 @@ class Log(Core):
             "id": uuid,
             "sequence": Int8(arguments.whole("sequence", sequence)),
             "generation": optional_int8(arguments.optional_whole("generation", generation, 1)),
-            "batch_size": self.config.batch_size,
+            "epoch": arguments.optional_uuid("epoch", epoch),
+            "batch_size": Int8(self.config.batch_size),
         }
-        acknowledged: int | None = None
-        floor, pruned, more = 0, 0, True
-        while more:
+        pruned = 0
+        while True:
             row = self._database.row(queries.acknowledge, params)
-            reached, head, now_floor, deleted, more = row or (None, 0, 0, 0, False)
+            reached, head, floor, deleted, more, present = row or (None, 0, 0, 0, False, epoch)
             if reached is not None:
-                acknowledged, floor = reached, now_floor
                 pruned += deleted
-            elif acknowledged is None:
-                self._check_acting(session_id, generation)
-                if sequence > head:
-                    raise AheadOfLog(head)
-                more = True  # it came to be true meanwhile
-        return Acknowledgement(acknowledged or 0, floor, pruned)
+                if not more:
+                    return Acknowledgement(reached, floor, pruned)
+                continue
+            self._check_acting(session_id, generation)
+            if epoch is not None and epoch != present:
+                raise EpochMismatch(present)
+            if sequence > head:
+                raise AheadOfLog(head)
 
     def prune_events(self, game_id: str, through: int) -> int:
         """Deletes a game's events up to a sequence, acknowledged or not. The operator's tool.
@@ -265,7 +293,7 @@ class Log(Core):
         params = {
             "game_id": arguments.text_id("game_id", game_id),
             "through": Int8(arguments.whole("through", through)),
-            "batch_size": self.config.batch_size,
+            "batch_size": Int8(self.config.batch_size),
         }
         pruned: int = 0
         while True:
@@ -297,7 +325,7 @@ class Log(Core):
         """
         params = {"game_id": arguments.text_id("game_id", game_id)}
         standing = self._database.row(
-            queries.prune_events, {**params, "through": Int8(0), "batch_size": 1}
+            queries.prune_events, {**params, "through": Int8(0), "batch_size": Int8(1)}
         )
         if standing is None:
             raise GameNotFound(game_id)
@@ -338,9 +366,9 @@ class Log(Core):
         params = {
             "game_id": game_id,
             "through": Int8(head - cap),
-            "batch_size": max(self.config.batch_size, 2 * added),
+            "batch_size": Int8(max(self.config.batch_size, 2 * added)),
         }
-        if connection is not None:
+        if connection is not None and connection.info.transaction_status != TransactionStatus.IDLE:
             row_within(connection, queries.prune_events, params, savepoint=False)
             return
         # The events are in: a prune that fails now is the next append's to do.

@@ -58,6 +58,11 @@ class IssuedSession:
     session: GameSession
     token: str = field(repr=False)
     """Give it to the client over a safe channel; it cannot be had a second time."""
+    epoch: UUID
+    """Which log the game's sequences belong to; the client keeps it beside its position."""
+    head: int
+    floor: int
+    """What can be replayed now is (floor, head]."""
 
 
 @frozen

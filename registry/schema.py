@@ -50,6 +50,7 @@ def migrate(conninfo: str, *, timeout: float = 300.0) -> list[str]:
     again is always safe.
     """
     with _translated(), _connect(conninfo) as connection:
+        _check_encoding(connection)
         if not _missing(_applied(connection)):
             return []
         with _migrator(connection, conninfo, timeout) as backend:
@@ -108,11 +109,21 @@ def check(connection: Connection) -> None:
     database is not migrated, too old or too new; `RegistryUnavailable` when it does not answer.
     """
     with _translated():
+        _check_encoding(connection)
         missing = _missing(_applied(connection))
     if missing == _known():
         raise SchemaMismatch(f"the database has no registry in it: {_REMEDY}")
     if missing:
         raise SchemaMismatch(f"the schema is too old, it lacks {', '.join(missing)}: {_REMEDY}")
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise SchemaMismatch(
+            f"the database is encoded in {encoding}, which cannot hold every id: "
+            "create it with ENCODING 'UTF8'"
+        )
 
 
 def _known() -> list[str]:

@@ -66,7 +66,8 @@ class Sessions(Core):
         assert row is not None  # an upsert without a condition returns its row
         # The session may be one that was there: the token names that one.
         issued = ResumeToken(game_id, row[0], token.secret)
-        return IssuedSession(session_from(row), issued.text)
+        epoch, head, floor = row[SESSION_COLUMNS:]
+        return IssuedSession(session_from(row[:SESSION_COLUMNS]), issued.text, epoch, head, floor)
 
     def validate_resume_token(self, token: str) -> GameSession:
         """The live session that a token opens. Changes nothing.

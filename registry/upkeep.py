@@ -58,10 +58,10 @@ class Upkeep(Core):
     def renew_epochs(self) -> None:
         """Gives every game's log a new epoch, so that no client goes on from what it knew.
 
-        For the operator, after the database was put back to an older state in place, by a
-        snapshot of its disk or the like: clients may have seen events that it lost. A dump
-        restored elsewhere, a copy, a restore to a point in time and a failover are noticed
-        without it (the last unless `config.lossless_failover`).
+        For the operator, after the database was put back to an older state by a snapshot of
+        its disk: clients may have seen events that it lost. A restored dump, a copy, a restore
+        to a point in time and a failover are noticed without it (the last unless
+        `config.lossless_failover`).
 
         Raises:
             RegistryUnavailable: the database did not answer in time; safe to retry.

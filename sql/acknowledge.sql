@@ -1,17 +1,19 @@
 -- Moves a session's acknowledgement forward, and prunes what every live session of the game has
 -- acknowledged, at most batch_size events.
 -- Returns one row (last acknowledged, head, floor, events pruned, whether there are more to
--- prune); the first is NULL when the session could not acknowledge. No row: no such game.
+-- prune, epoch); the first is NULL when the session could not acknowledge. No row: no such game.
 -- Locks, in this order: the game's row, only if its floor can rise; this session's row; then,
 -- without waiting, the sessions that expired and still hold the floor.
 -- The counts of locked and moved are there to make them happen first.
 -- Everything read of other sessions is as old as the snapshot. That is safe: acknowledgements
 -- only rise, a session that seemed to have expired is closed or else still counted, and one
 -- begun since is noticed by the game's count of tokens.
--- Indexes: game_pkey, game_session_pkey, game_event_pkey, and for the game's sessions
+-- Indexes: game_pkey, lineage_pkey, game_session_pkey, game_event_pkey, and for the game's sessions
 -- game_session_pkey or game_session_game_id_user_id_key.
 WITH log AS MATERIALIZED (
-    SELECT head, floor, issued FROM game WHERE game_id = %(game_id)s
+    SELECT head, floor, issued, known_epoch(epoch, (SELECT mark FROM lineage_mark)) AS epoch
+    FROM game
+    WHERE game_id = %(game_id)s
 ),
 me AS MATERIALIZED (
     SELECT id, last_acknowledged
@@ -20,6 +22,7 @@ me AS MATERIALIZED (
       AND closed IS NULL AND expires_at > now()
       AND generation = coalesce(%(generation)s::bigint, generation)
       AND %(sequence)s <= (SELECT head FROM log)
+      AND coalesce(%(epoch)s::uuid = (SELECT epoch FROM log), true)
 ),
 locked AS MATERIALIZED (
     SELECT g.floor, g.issued
@@ -89,5 +92,6 @@ SELECT (SELECT last_acknowledged FROM mine),
        log.head,
        coalesce((SELECT floor FROM raised), (SELECT floor FROM locked), log.floor),
        (SELECT count(*) FROM pruned),
-       coalesce((SELECT low > through FROM target), false)
+       coalesce((SELECT low > through FROM target), false),
+       log.epoch
 FROM log

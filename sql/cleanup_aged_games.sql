@@ -3,7 +3,8 @@
 -- the retention. Notes for each other game how old its oldest event now is.
 -- Returns one row (events deleted, games deleted).
 -- Locks nothing more than the claim did.
--- Indexes: game_pkey, game_event_pkey, game_session_pkey or game_session_game_id_user_id_key.
+-- Indexes: game_pkey, game_event_pkey, game_event_id_pkey,
+-- game_session_pkey or game_session_game_id_user_id_key.
 WITH claimed AS MATERIALIZED (
     SELECT game_id, head, head_at, floor
     FROM game
@@ -23,7 +24,7 @@ aged AS MATERIALIZED (
             FROM game_event
             WHERE game_id = claimed.game_id AND sequence > claimed.floor
             ORDER BY sequence
-            LIMIT %(batch_size)s / cardinality(%(game_ids)s::text[]) + 1
+            LIMIT %(batch_size)s::bigint / cardinality(%(game_ids)s::text[]) + 1
         ) AS oldest
     ) AS event
     WHERE event.past
@@ -46,6 +47,8 @@ emptied AS MATERIALIZED (
     FROM floors
     WHERE floor = head AND head_at < %(as_of)s - make_interval(secs => %(retention)s)
       AND NOT EXISTS (SELECT FROM game_session AS s WHERE s.game_id = floors.game_id)
+      -- In the next log of the game an id would stand for the wrong event.
+      AND NOT EXISTS (SELECT FROM game_event_id AS i WHERE i.game_id = floors.game_id)
 ),
 ended AS (
     DELETE FROM game

@@ -3,9 +3,9 @@
 -- such game. Positions outside (floor, head] and other epochs are left to the caller to refuse.
 -- Locks nothing.
 -- Indexes: game_pkey, lineage_pkey, game_event_pkey.
-SELECT log.epoch, log.head, log.floor,
+SELECT known_epoch(log.epoch, (SELECT mark FROM lineage_mark)), log.head, log.floor,
        page.sequences, page.times, page.codecs, page.payloads
-FROM game_log AS log
+FROM game AS log
 CROSS JOIN LATERAL (
     SELECT array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
            array_agg(codec) AS codecs, array_agg(payload) AS payloads

@@ -29,10 +29,14 @@ WITH taken AS (
 SELECT taken.id, taken.game_id, taken.user_id, taken.generation, taken.last_acknowledged,
        taken.created_at, taken.heartbeat_at, taken.expires_at, 'live',
        taken.token_salt,
-       log.epoch, log.head, log.floor,
+       log.known_epoch, log.head, log.floor,
        page.sequences, page.times, page.codecs, page.payloads
 FROM taken
-JOIN game_log AS log USING (game_id)
+JOIN LATERAL (
+    SELECT known_epoch(epoch, (SELECT mark FROM lineage_mark)), head, floor
+    FROM game
+    WHERE game_id = %(game_id)s
+) AS log ON true
 CROSS JOIN LATERAL (
     SELECT array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
            array_agg(codec) AS codecs, array_agg(payload) AS payloads
@@ -42,8 +46,8 @@ CROSS JOIN LATERAL (
         WHERE game_id = %(game_id)s
           AND sequence > CASE
               WHEN %(after)s BETWEEN log.floor AND log.head
-                   AND coalesce(%(epoch)s::uuid, log.epoch) = log.epoch THEN %(after)s
-              ELSE log.floor END
+                   AND (%(epoch)s::uuid IS NULL OR %(epoch)s::uuid = log.known_epoch)
+              THEN %(after)s ELSE log.floor END
         ORDER BY sequence
         LIMIT %(limit)s
     ) AS event

@@ -78,9 +78,9 @@ class Connection:
                 self._socket.sendall(line[:through])
             except OSError:
                 raise Cut from None
-        if through is not None:
-            self.cut()
-            raise Cut(halfway=0 < through < len(line))
+            if through is not None:  # before another thread's message follows half of this one
+                self.cut()
+                raise Cut(halfway=0 < through < len(line))
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message, or None when none came within `timeout` seconds."""

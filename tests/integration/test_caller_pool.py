@@ -117,13 +117,16 @@ def configured(**attributes: Any) -> Callable[[psycopg.Connection[Any]], None]:
     return configure
 
 
-@pytest.mark.parametrize("level", list(IsolationLevel))
+@pytest.mark.parametrize("default", ["read committed", "repeatable read", "serializable"])
+@pytest.mark.parametrize("level", [None, *IsolationLevel])
 def test_appends_of_many_threads_succeed_whatever_the_pools_isolation(
-    conninfo: str, level: IsolationLevel
+    conninfo: str, level: IsolationLevel | None, default: str
 ) -> None:
     """Its statements run in read committed transactions of their own."""
+    options = {"options": f"-c default_transaction_isolation={default.replace(' ', chr(92) + ' ')}"}
+    setup = configured(isolation_level=level)
     with ConnectionPool(
-        conninfo, min_size=8, max_size=8, configure=configured(isolation_level=level), open=True
+        conninfo, min_size=8, max_size=8, kwargs=options, configure=setup, open=True
     ) as pool:
         registry = GameSessionRegistry(pool)
 

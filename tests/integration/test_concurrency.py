@@ -624,7 +624,7 @@ def test_an_acknowledgement_overtaken_by_a_later_one_leaves_no_event_behind(
         blocked(sql, 1)
         first_batch = {
             "game_id": "g", "id": session.session_id.rpartition("/")[2], "sequence": 10,
-            "generation": None, "batch_size": 1,
+            "generation": None, "epoch": None, "batch_size": 1,
         }  # fmt: skip
         other.execute(queries.acknowledge, first_batch)
         other.commit()

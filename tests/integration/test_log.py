@@ -383,6 +383,22 @@ def test_a_conflict_leaves_the_callers_transaction_usable(
     assert numbers(registry, "chess") == [1, 2]
 
 
+def test_a_retry_that_waits_for_its_first_attempt_is_no_conflict(
+    registry: Registry, conninfo: str
+) -> None:
+    event_id = uuid4()
+    registry.record_events("chess", range(4))
+    with psycopg.connect(conninfo) as first:
+        registry.record_event("chess", 5, event_id=event_id, expected_sequence=5, connection=first)
+        retry = in_thread(
+            lambda: registry.record_event("chess", 5, event_id=event_id, expected_sequence=5)
+        )
+        until_blocked(conninfo, 1, "record_event")
+        first.commit()
+        assert retry.result(30) == 5
+    assert numbers(registry, "chess") == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("connection", ["host=x", 5, object()])
 def test_only_a_connection_is_a_connection(registry: Registry, connection: object) -> None:
     with pytest.raises(InvalidArgument):
@@ -762,7 +778,13 @@ def test_a_prune_leaves_no_row_below_the_floor_though_others_went_ahead_meanwhil
                 registry.record_event("chess", n, connection=ahead)
             behind = in_thread(lambda: registry.acknowledge(mine, 5))
             until_blocked(conninfo, 1, "acknowledge")
-            params = {"game_id": game_id, "id": uuid, "sequence": 10, "generation": None}
+            params = {
+                "game_id": game_id,
+                "id": uuid,
+                "sequence": 10,
+                "generation": None,
+                "epoch": None,
+            }
             execute(ahead, queries.acknowledge, {**params, "batch_size": 3})
         behind.result(30)
         floor = value(conninfo, "SELECT floor FROM game")

@@ -73,6 +73,7 @@ def acknowledge(game: int, player: int, sequence: int, generation: int = 1) -> P
         "id": session_uuid(game, player),
         "sequence": Int8(sequence),
         "generation": Int8(generation),
+        "epoch": None,
         "batch_size": BATCH,
     }
 

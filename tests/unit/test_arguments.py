@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry import InvalidArgument, SessionNotFound, arguments
-from registry.config import LONGEST
+from registry.arguments import LONGEST
 
 
 @pytest.mark.parametrize("text", ["a", "x" * 200, "\U0001f3b2" * 200, " ", "a/b", "日本", "\n"])
@@ -19,7 +19,9 @@ def test_an_id_is_any_text_of_1_to_200_characters(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x" * 201, "a\0b", "\ud800", "a\udfffb", None, 1, b"a", ["a"], UUID(int=7)], ids=repr
+    "value",
+    ["", "x" * 201, "a\0b", "\ud800", "a\udfffb", None, 1, b"a", ["a"], UUID(int=7)],
+    ids=repr,
 )
 def test_any_other_id_is_refused_by_name(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"^user_id must") as caught:

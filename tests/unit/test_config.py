@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
 from registry import GameSessionRegistry, InvalidArgument, RegistryConfig
-from registry.config import LONGEST
+from registry.arguments import LONGEST
 
 SECONDS = ["session_ttl", "replay_retention", "pool_timeout", "statement_timeout", "lock_timeout"]
 COUNTS = [
@@ -33,8 +35,10 @@ def test_these_tests_know_every_setting_of_a_kind() -> None:
 
 
 @pytest.mark.parametrize("name", SECONDS)
-@pytest.mark.parametrize("value", [0.001, 1, 2.5, LONGEST])
-def test_seconds_within_bounds_are_taken(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [0.001, 1, 2.5, "most"])
+def test_seconds_within_bounds_are_taken(name: str, value: Any) -> None:
+    if value == "most":
+        value = 86_400 if name.endswith("_timeout") else LONGEST
     assert getattr(RegistryConfig(**{name: value}), name) == value
 
 
@@ -52,7 +56,16 @@ def test_seconds_out_of_bounds_are_refused_by_name(name: str, value: object) -> 
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_within_bounds_are_taken(name: str) -> None:
     most = 2**31 - 1
-    assert getattr(RegistryConfig(**{"pool_max_size": most, name: most}), name) == most
+    others = {"pool_max_size": most}
+    if name in ("replay_limit", "max_payload_bytes"):  # a page has to fit into a message
+        most = 2**28
+        others = {"replay_limit": 1, "max_payload_bytes": 1}
+    assert getattr(RegistryConfig(**{**others, name: most}), name) == most
+
+
+def test_the_largest_page_has_to_fit_into_a_message() -> None:
+    with pytest.raises(InvalidArgument, match="replay_limit times max_payload_bytes"):
+        RegistryConfig(replay_limit=2**14 + 1, max_payload_bytes=2**14)
 
 
 @pytest.mark.parametrize("name", COUNTS)
