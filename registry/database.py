@@ -221,7 +221,9 @@ def _giving_up(connection: Connection[Any], seconds: float) -> Iterator[None]:
     def wait(gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
             return unbounded(gen, interval, timeout=seconds if timeout is None else timeout)
-        except errors._WaitTimeout:
+        except psycopg.OperationalError as error:
+            if error.sqlstate is not None:  # the server did answer
+                raise
             connection.pgconn.finish()  # in the middle of an answer: of no more use to anybody
             raise
 
