@@ -222,9 +222,8 @@ def _giving_up(connection: Connection[Any], seconds: float) -> Iterator[None]:
         try:
             return unbounded(gen, interval, timeout=seconds if timeout is None else timeout)
         except psycopg.OperationalError as error:
-            if error.sqlstate is not None:  # the server did answer
-                raise
-            connection.pgconn.finish()  # in the middle of an answer: of no more use to anybody
+            if error.sqlstate is None:  # in the middle of an answer: of no more use to anybody
+                connection.pgconn.finish()
             raise
 
     connection.wait = wait  # type: ignore[method-assign]
