@@ -77,7 +77,11 @@ def test_a_copy_of_the_database_has_other_epochs(server: Server, conninfo: str) 
         server.drop(elsewhere)
 
 
-def test_a_dump_restored_over_its_own_database_has_other_epochs(conninfo: str) -> None:
+def test_a_dump_restored_over_its_own_database_has_other_epochs(
+    own_server: EmbeddedPostgres,  # of the same version as the programs
+) -> None:
+    conninfo = own_server.conninfo
+    migrate(conninfo)
     with GameSessionRegistry.connect(conninfo, config=LOSSLESS) as registry:
         issued = registry.issue_resume_token("g", "alice")
         registry.record_events("g", [1, 2, 3])
