@@ -390,8 +390,8 @@ MUTANTS = [
         "copied-database-keeps-its-epochs",
         "epoch",
         "sql/settle_lineage.sql",
-        "SET id = gen_random_uuid(),",
-        "SET id = lineage.id,",
+        "IS DISTINCT FROM (here.system_identifier, here.database)",
+        "IS DISTINCT FROM (lineage.system_identifier, lineage.database)",
         EPOCHS + "test_a_copy_of_the_database_has_other_epochs",
     ),
     # 5: generations and tokens
