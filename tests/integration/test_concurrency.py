@@ -319,13 +319,12 @@ def deadlocks(sql: Connection[Any]) -> int:
     return int(row[0])
 
 
-def begin_behind(registry: GameSessionRegistry, session_id: str, user: str) -> str:
-    """A new session of the user whose id sorts behind another."""
-    while True:
-        session = registry.issue_resume_token("g", user).session
-        if session.session_id > session_id:
-            return session.session_id
-        registry.revoke_session(session.session_id)
+def begin_with(registry: GameSessionRegistry, sql: Connection[Any], number: int, user: str) -> str:
+    """A new session of the user whose id is this number."""
+    session = registry.issue_resume_token("g", user).session
+    uuid = session.session_id.rpartition("/")[2]
+    sql.execute("UPDATE game_session SET id = %s WHERE id = %s", [UUID(int=number), uuid])
+    return f"g/{UUID(int=number)}"
 
 
 def test_beating_many_and_closing_expired_sessions_do_not_wait_for_each_other(
@@ -334,9 +333,9 @@ def test_beating_many_and_closing_expired_sessions_do_not_wait_for_each_other(
     """The beat holds the first session and wants the last, which has expired meanwhile, so that
     an acknowledgement of the first closes the last."""
     with GameSessionRegistry.connect(conninfo, config=RegistryConfig(**PATIENT)) as registry:
-        first = begin_behind(registry, "", "ann")
-        middle = begin_behind(registry, first, "ben")
-        last = begin_behind(registry, middle, "cid")
+        first = begin_with(registry, sql, 1, "ann")
+        middle = begin_with(registry, sql, 2, "ben")
+        last = begin_with(registry, sql, 3, "cid")
         registry.record_events("g", [1, 2, 3])
         registry.acknowledge(middle, 3)
         with psycopg.connect(conninfo) as holder, ThreadPoolExecutor() as pool:
@@ -361,10 +360,10 @@ def test_beats_of_many_do_not_deadlock_over_a_player_whose_session_began_anew(
     """One call found the player's row by its old id, the other by its new one: whatever order
     the ids have, both calls have to lock the rows in one order."""
     with GameSessionRegistry.connect(conninfo, config=RegistryConfig(**PATIENT)) as registry:
-        first = begin_behind(registry, "", "first")
-        moving = begin_behind(registry, first, "moving")
-        third = begin_behind(registry, moving, "third")
-        gate = begin_behind(registry, third, "gate")
+        first = begin_with(registry, sql, 1, "first")
+        moving = begin_with(registry, sql, 2, "moving")
+        third = begin_with(registry, sql, 3, "third")
+        gate = begin_with(registry, sql, 4, "gate")
         hold = "SELECT FROM game_session WHERE user_id = %s FOR UPDATE"
         with (
             psycopg.connect(conninfo) as before,
@@ -376,7 +375,7 @@ def test_beats_of_many_do_not_deadlock_over_a_player_whose_session_began_anew(
             one = pool.submit(registry.heartbeat_many, [first, moving, third])
             blocked(sql, 1)
             registry.revoke_session(moving)
-            moved = begin_behind(registry, gate, "moving")
+            moved = begin_with(registry, sql, 5, "moving")
             two = pool.submit(registry.heartbeat_many, [third, gate, moved])
             blocked(sql, 2)
             before.commit()
