@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import psycopg
 from support import TABLES, wait_until
 
+from registry import GameSessionRegistry, RegistryConfig
+
 T = TypeVar("T")
 PATIENCE = 30.0
 """Seconds after which a test that waits for something fails."""
@@ -116,3 +118,11 @@ def hold_session(conninfo: str, session_id: str) -> Any:
     game_id, _, uuid = session_id.rpartition("/")
     query = "SELECT FROM game_session WHERE game_id = %s AND id = %s FOR UPDATE"
     return held(conninfo, query, [game_id, uuid])
+
+
+@contextmanager
+def configured(conninfo: str, **settings: object) -> Iterator[GameSessionRegistry]:
+    """A registry of other settings, closed at the end."""
+    config = RegistryConfig(pool_min_size=1, **settings)
+    with GameSessionRegistry.connect(conninfo, config=config) as registry:
+        yield registry

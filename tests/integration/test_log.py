@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from uuid import uuid4
@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from probes import (
     at_once,
+    configured,
     dump,
     empty,
     held,
@@ -38,7 +39,6 @@ from registry import (
     InvalidPayload,
     InvalidToken,
     LogCorrupted,
-    RegistryConfig,
     SequenceConflict,
     SessionExpired,
     SessionNotFound,
@@ -67,13 +67,6 @@ def shared(module_conninfo: str) -> Iterator[Registry]:
 def registry(shared: Registry, conninfo: str) -> Registry:
     """A registry on an empty database."""
     return shared
-
-
-@contextmanager
-def configured(conninfo: str, **settings: object) -> Iterator[Registry]:
-    config = RegistryConfig(pool_min_size=1, **settings)
-    with GameSessionRegistry.connect(conninfo, config=config) as registry:
-        yield registry
 
 
 def numbers(registry: Registry, game_id: str, after: int = 0) -> list[int]:

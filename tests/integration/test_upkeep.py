@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 from probes import (
     at_once,
+    configured,
     dump,
     empty,
     held,
@@ -34,7 +34,6 @@ from registry import (
     HistoryPruned,
     InvalidArgument,
     InvalidToken,
-    RegistryConfig,
     SessionNotFound,
 )
 
@@ -58,13 +57,6 @@ def shared(module_conninfo: str) -> Iterator[Registry]:
 def registry(shared: Registry, conninfo: str) -> Registry:
     """A registry on an empty database."""
     return shared
-
-
-@contextmanager
-def configured(conninfo: str, **settings: object) -> Iterator[Registry]:
-    config = RegistryConfig(pool_min_size=1, **settings)
-    with GameSessionRegistry.connect(conninfo, config=config) as registry:
-        yield registry
 
 
 def fill(conninfo: str, games: int, sessions: int, events: int, age: str) -> None:
