@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
@@ -15,6 +17,7 @@ from .errors import InvalidArgument
 from .log import Log
 from .sessions import Sessions
 from .upkeep import Upkeep
+from .writer import Writer
 
 
 class GameSessionRegistry(Sessions, Log, Upkeep):
@@ -81,7 +84,9 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
 
     def _use(self, database: Database, config: RegistryConfig) -> None:
         self._database = database
+        self._writer = Writer(database, config)
         self.config = config
+        _opened.add(self)
 
     def migrate(self) -> list[str]:
         """Brings the schema of the pool's database up to date; see `registry.migrate`.
@@ -91,7 +96,11 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         return schema.migrate(self._database.conninfo)
 
     def close(self) -> None:
-        """Closes the registry's own pool; a caller's pool stays open. Closing again is fine."""
+        """Closes the registry's own pool; a caller's pool stays open. Closing again is fine.
+
+        Events that wait to be recorded are recorded first; whoever comes later is refused.
+        """
+        self._writer.close()
         self._database.close()
 
     def __enter__(self) -> GameSessionRegistry:
@@ -104,6 +113,21 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+_opened: WeakSet[GameSessionRegistry] = WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child: its parent's connections are not for two, its threads are not here."""
+    why = "this process was forked after the registry was opened: open another one in it"
+    for registry in _opened:
+        registry._database.refuse(why)
+        registry._writer.refuse(why)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown)
 
 
 def _config(config: RegistryConfig | None) -> RegistryConfig:

@@ -85,6 +85,10 @@ class RegistryConfig:
     pool_max_size: int = field(default=16, validator=_count)
     """The most connections that `GameSessionRegistry.connect` opens."""
 
+    max_waiting_bytes: int = field(default=2**26, validator=_count)
+    """When the events that wait to be recorded, each with its row of about a KiB, come to this,
+    further calls wait for room."""
+
     @replay_limit.validator
     def _page_fits(self, _: Attribute[int], value: int) -> None:
         if value * self.max_payload_bytes > LARGEST_MESSAGE:

@@ -17,6 +17,7 @@ from psycopg.pq import Conninfo, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from . import arrays
 from .config import RegistryConfig
 from .errors import (
     InvalidArgument,
@@ -42,8 +43,15 @@ GRACE = 2.0
 _BEGIN: Statement = (b"BEGIN ISOLATION LEVEL READ COMMITTED", {})
 _COMMIT: Statement = (b"COMMIT", {})
 
+_OURS = True, IsolationLevel.READ_COMMITTED
+
 _LOST_A_RACE = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
+_ABOUT_THE_DATA = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException)
 _NO_SUCH_OBJECT = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
+
+
+class Refused(RegistryUnavailable):
+    """The server took the statement and did not like what was in it."""
 
 
 class Database:
@@ -59,6 +67,7 @@ class Database:
         # On a caller's pool the bounds travel with each statement and end with its transaction.
         self._bounds = [] if owned else [(queries.configure, settings(config, local=True))]
         self._settled: WeakSet[Connection[Any]] = WeakSet()
+        self._refusal = ""
 
     @classmethod
     def open(cls, conninfo: str, config: RegistryConfig) -> Database:
@@ -67,6 +76,7 @@ class Database:
 
         def configure(connection: Connection[Any]) -> None:
             connection.execute(queries.configure, bounds)
+            _set_modes(connection, *_OURS)
 
         try:
             given = conninfo_to_dict(conninfo)
@@ -104,9 +114,13 @@ class Database:
             **{k: v for k, v in (more() if callable(more) else more or {}).items() if k in known},
         )
 
+    def refuse(self, why: str) -> None:
+        """Refuses further statements."""
+        self._refusal = why
+
     def close(self) -> None:
-        """Closes the pool if it is the registry's own."""
-        if self.owned:
+        """Closes the pool if it is the registry's own; a forked child leaves it to its parent."""
+        if self.owned and not self._refusal:
             self.pool.close()
 
     def row(self, query: bytes, params: Params, *, if_unknown: str | None = None) -> Row | None:
@@ -167,11 +181,14 @@ class Database:
         if connection not in self._settled:
             params = {"lossless_failover": self._config.lossless_failover}
             _answer(connection, [*self._bounds, (queries.settle_lineage, params)])
+            arrays.adapt(connection)
             self._settled.add(connection)
 
     @contextmanager
     def connection(self) -> Iterator[Connection[Any]]:
         """A sound connection of the pool, in autocommit for the while."""
+        if self._refusal:
+            raise RegistryUnavailable(f"{self._refusal}; nothing was done")
         deadline = monotonic() + self._config.pool_timeout
         while True:
             try:
@@ -187,8 +204,7 @@ class Database:
                 with _giving_up(connection, self._config.statement_timeout + GRACE):
                     if not _sound(connection):
                         continue
-                    connection.autocommit = True
-                    connection.isolation_level = IsolationLevel.READ_COMMITTED
+                    _set_modes(connection, *_OURS)
                     yield connection
                     return
             finally:
@@ -204,9 +220,19 @@ def _restore(
     try:
         if connection.info.transaction_status != TransactionStatus.IDLE:
             connection.rollback()
-        connection.autocommit, connection.isolation_level = autocommit, isolation
+        _set_modes(connection, autocommit, isolation)
     except psycopg.Error:
         connection.close()
+
+
+def _set_modes(
+    connection: Connection[Any], autocommit: bool, isolation: IsolationLevel | None
+) -> None:
+    """Sets what differs: psycopg's own setters take a lock each."""
+    if connection.autocommit != autocommit:
+        connection.autocommit = autocommit
+    if connection.isolation_level != isolation:
+        connection.isolation_level = isolation
 
 
 @contextmanager
@@ -277,6 +303,8 @@ def translated(
     else:
         said = error.diag.message_primary or type(error).__name__
         why = f"the database refused: {said} (SQLSTATE {error.sqlstate})"
+        if isinstance(error, _ABOUT_THE_DATA):
+            return Refused(f"{why}; nothing was done")
     return RegistryUnavailable(f"{why}; nothing was done")
 
 

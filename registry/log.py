@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from psycopg.types.numeric import Int8
 from . import arguments
 from .config import LARGEST_MESSAGE
 from .core import Core, optional_int8, replay_from
-from .database import ATTEMPTS, row_within
+from .database import row_within
 from .errors import (
     AheadOfLog,
     EpochMismatch,
@@ -23,15 +22,17 @@ from .errors import (
     HistoryPruned,
     InvalidArgument,
     RegistryUnavailable,
-    SequenceConflict,
 )
 from .model import Acknowledgement, GameEvent, Replay
 from .payloads import encode
 from .queries import queries
+from .writer import Append, Writer, record_within
 
 
 class Log(Core):
     """The part of the registry that knows what happened."""
+
+    _writer: Writer
 
     def record_event(
         self,
@@ -68,35 +69,19 @@ class Log(Core):
         the order of their commits; other games do not wait. One round trip.
         """
         codec, data = encode(payload, self.config.max_payload_bytes)
-        expected = arguments.optional_whole("expected_sequence", expected_sequence, 1)
-        params = {
-            "game_id": arguments.text_id("game_id", game_id),
-            "event_id": arguments.optional_uuid("event_id", event_id),
-            "expected": optional_int8(expected),
-            "codec": codec,
-            "payload": data,
-        }
-        for attempt in count(1):
-            if connection is not None:
-                row = row_within(
-                    connection, queries.record_event, params, savepoint=event_id is not None
-                )
-            else:
-                row = self._database.row(
-                    queries.record_event, params, if_unknown=None if event_id else _IF_UNKNOWN
-                )
-            # No row: there is no such game, or there was none yet for the statement's snapshot.
-            outcome, sequence, floor = row or ("conflict", 1, 0)
-            if outcome != "conflict":
-                break
-            # With an id it may be the event itself, recorded since the snapshot, that is in the
-            # way: the next snapshot shows it.
-            again = attempt < ATTEMPTS and (event_id is not None or sequence == expected)
-            if expected is not None and not again:
-                raise SequenceConflict(expected, sequence)
-        if outcome == "recorded":
-            self._cap(game_id, sequence, floor, 1, connection)
-        return int(sequence)
+        append = Append(
+            arguments.text_id("game_id", game_id),
+            (codec,),
+            (data,),
+            arguments.optional_uuid("event_id", event_id),
+            arguments.optional_whole("expected_sequence", expected_sequence, 1),
+        )
+        if connection is None:
+            sequence, floor = self._writer.record(append)
+        else:
+            sequence, floor = record_within(connection, append)
+        self._cap(game_id, sequence, floor, 1, connection)
+        return sequence
 
     def record_events(self, game_id: str, payloads: Iterable[object]) -> range:
         """Appends many events, all or none, and returns their consecutive sequences.
@@ -127,17 +112,8 @@ class Log(Core):
                 f"the payloads are {together} bytes together and the limit is {LARGEST_MESSAGE}: "
                 "record them in several calls"
             )
-        row = self._database.row(
-            queries.record_events,
-            {
-                "game_id": game_id,
-                "codecs": [codec for codec, _ in encoded],
-                "payloads": [data for _, data in encoded],
-            },
-            if_unknown=_IF_UNKNOWN,
-        )
-        assert row is not None  # an upsert without a condition returns its row
-        head, floor = row
+        codecs, payloads = zip(*encoded, strict=True)
+        head, floor = self._writer.record(Append(game_id, codecs, payloads))
         self._cap(game_id, head, floor, len(encoded), None)
         return range(head - len(encoded) + 1, head + 1)
 
@@ -374,9 +350,3 @@ class Log(Core):
         # The events are in: a prune that fails now is the next append's to do.
         with suppress(RegistryUnavailable):
             self._database.row(queries.prune_events, params)
-
-
-_IF_UNKNOWN = (
-    "read the log's last events to find out before recording again, "
-    "or give each event an event_id, with which record_event can simply be repeated"
-)

@@ -30,7 +30,10 @@ class Queries:
     list_sessions: bytes
     lock_game: bytes
     prune_events: bytes
+    record_batch: bytes
+    record_batch_checked: bytes
     record_event: bytes
+    record_event_checked: bytes
     record_events: bytes
     renew_epochs: bytes
     resume: bytes

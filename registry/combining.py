@@ -1,0 +1,343 @@
+"""Many threads' calls done together: each waits for its own answer, all share the work.
+
+A call that comes alone is done by its own thread, at once. One that comes while others are under
+way is left to a writer: a thread that takes up everything that waits, does it in one go and hands
+out the answers. So nobody ever waits for company, and the more calls there are, the less each
+of them costs.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
+from itertools import count, pairwise
+from time import monotonic
+from typing import Final, Generic, TypeVar
+
+from .errors import OutcomeUnknown, RegistryUnavailable
+
+J = TypeVar("J")
+A = TypeVar("A")
+
+MOST_WRITERS: Final = 4
+"""A second one helps only while the first is stuck: behind a lock, a slow disk or network."""
+
+PATIENCE: Final = 0.02
+"""Seconds that a call waits before it asks for another writer."""
+
+IDLE: Final = 2.0
+"""Seconds without work after which a writer ends, so that it keeps no forgotten registry alive."""
+
+
+class Call(Generic[J, A]):
+    """One thread's call, while it waits."""
+
+    __slots__ = ("answer", "done", "error", "follower", "job", "key", "turn", "weight")
+
+    def __init__(self, key: str, job: J, weight: int) -> None:
+        self.key = key
+        self.job = job
+        self.weight = weight
+        self.answer: A | None = None
+        self.error: BaseException | None = None
+        self.done = False
+        # Held until it is this call's turn to go on.
+        self.turn = allocate_lock()
+        self.turn.acquire()
+        # Threads wake one another in a row. All at once they would queue for the interpreter,
+        # and the writer with them.
+        self.follower: Call[J, A] | None = None
+
+
+Batch = Mapping[str, Sequence[Call[J, A]]]
+"""The calls to do together, by key, in the order in which they came."""
+
+
+class Combiner(Generic[J, A]):
+    """Does calls of one kind, alone or together. Safe to share between threads.
+
+    Calls with the same key are done in the order in which they came, and never by two writers
+    at once.
+
+    Args:
+        alone: does one job in the calling thread.
+        together: gives each call of a batch its `answer` or its `error`. It returns the keys
+            that it could not do without waiting for somebody else's lock: they come again, a
+            key at a time, with the second argument True, and then it has to wait.
+        most_waiting: weight of all that may wait at once.
+        most_weight: weight of one batch, and a call more.
+        timeout: seconds that a call waits to be taken up.
+        grace: seconds that it waits for its answer after that; `together` should never need it.
+    """
+
+    def __init__(
+        self,
+        alone: Callable[[J], A],
+        together: Callable[[Batch[J, A], bool], Collection[str]],
+        *,
+        name: str,
+        most_waiting: int,
+        most_weight: int,
+        timeout: float,
+        grace: float,
+    ) -> None:
+        self._do_alone = alone
+        self._do_together = together
+        self._name = name
+        self._most_waiting = most_waiting
+        self._most_weight = most_weight
+        self._timeout = timeout
+        self._grace = grace
+        self._alone = allocate_lock()
+        # Appended to by the callers and emptied by the writers, without a lock: deques are safe.
+        self._inbox: deque[Call[J, A]] = deque()
+        # Rung when there is work. Locked: not rung.
+        self._bell = allocate_lock()
+        self._bell.acquire()
+        # What follows is the writers' own, under this lock.
+        self._lock = threading.Condition(threading.Lock())
+        self._waiting: dict[str, list[Call[J, A]]] = {}
+        self._held = 0  # the weight of _waiting
+        self._writing: set[str] = set()
+        self._contended: set[str] = set()
+        self._writers: set[threading.Thread] = set()
+        self._resting = 0
+        self._behind_locks = 0
+        self._crowd = 0  # callers that wait for room
+        self._closed = ""  # why, once it is
+
+    def call(self, key: str, job: J, weight: int) -> A:
+        """Does one job and returns its answer, or raises its error."""
+        if (
+            self._resting == len(self._writers)
+            and not self._inbox
+            and not self._closed
+            and self._alone.acquire(False)
+        ):
+            try:
+                return self._do_alone(job)
+            finally:
+                self._alone.release()
+        deadline = monotonic() + self._timeout
+        if self._held >= self._most_waiting:
+            self._wait_for_room(deadline)
+        call: Call[J, A] = Call(key, job, weight)
+        self._inbox.append(call)
+        if self._closed and self._withdraw(call):
+            raise self._refusal()
+        try:
+            if not self._ring() and self._withdraw(call):
+                return self._do_alone(job)  # no thread can be begun any more
+            if not call.turn.acquire(True, PATIENCE):
+                self._wait(call, deadline)
+        finally:
+            if call.follower is not None:
+                call.follower.turn.release()
+        if call.error is not None:
+            raise call.error
+        return call.answer  # type: ignore[return-value]
+
+    def refuse(self, why: str) -> None:
+        """Refuses further calls."""
+        self._closed = why
+
+    def close(self) -> None:
+        """Refuses further calls, and returns when those that wait have their answers."""
+        self.refuse("the registry is closed")
+        with self._lock:
+            self._lock.notify_all()
+            writers = list(self._writers)
+        until = monotonic() + self._timeout + self._grace
+        for writer in writers:
+            self._ring()
+            writer.join(max(0.0, until - monotonic()))
+        with self._lock:
+            self._collect()
+            left = [call for calls in self._waiting.values() for call in calls]
+            self._waiting.clear()
+        for call in left:
+            call.error = self._refusal()
+            call.done = True
+            call.turn.release()
+
+    def _refusal(self) -> RegistryUnavailable:
+        return RegistryUnavailable(f"{self._closed}; nothing was done")
+
+    def _ring(self) -> bool:
+        """Sees to it that a writer looks for work; False if there is none and can be none."""
+        if not self._writers and not self._hire():
+            return False
+        if self._bell.locked():
+            with suppress(RuntimeError):  # somebody else just did
+                self._bell.release()
+        return True
+
+    def _hire(self) -> bool:
+        with self._lock:
+            if len(self._writers) < MOST_WRITERS:
+                writer = threading.Thread(target=self._serve, name=self._name, daemon=True)
+                try:
+                    writer.start()
+                except RuntimeError:  # out of threads, or the interpreter is going down
+                    return bool(self._writers)
+                self._writers.add(writer)
+            return True
+
+    def _wait(self, call: Call[J, A], deadline: float) -> None:
+        """Waits longer, and asks for another writer."""
+        pause = PATIENCE
+        while not call.done:
+            left = deadline - monotonic()
+            if left <= 0 and self._withdraw(call):
+                raise RegistryUnavailable(
+                    f"the call waited {self._timeout:g} s behind others and was not begun; "
+                    "nothing was done"
+                )
+            if left <= -self._grace:
+                raise OutcomeUnknown("the answer did not come in time")
+            if call.key not in self._writing:
+                if self._resting:
+                    self._ring()
+                else:
+                    self._hire()
+            # Doubled, so that many that wait long cost little; to be woken ends it at once.
+            pause = min(2 * pause, 0.2)
+            call.turn.acquire(True, min(pause, max(left, PATIENCE)))
+
+    def _withdraw(self, call: Call[J, A]) -> bool:
+        """Takes a call back; False if it has been taken up."""
+        with self._lock:
+            self._collect()
+            calls = self._waiting.get(call.key, [])
+            if call not in calls:
+                return False
+            calls.remove(call)
+            self._held -= call.weight
+            if not calls:
+                del self._waiting[call.key]
+            return True
+
+    def _wait_for_room(self, deadline: float) -> None:
+        with self._lock:
+            self._crowd += 1
+            try:
+                while self._held >= self._most_waiting and not self._closed:
+                    left = deadline - monotonic()
+                    if left <= 0:
+                        raise RegistryUnavailable(
+                            f"{self._held} bytes are waiting to be written already, and there was "
+                            f"no room within {self._timeout:g} s; nothing was done"
+                        )
+                    self._lock.wait(left)
+            finally:
+                self._crowd -= 1
+
+    # What a writer does.
+
+    def _serve(self) -> None:
+        while True:
+            batch, patient = self._take()
+            if batch:
+                self._do(batch, patient)
+            elif not self._rest():
+                return
+
+    def _take(self) -> tuple[dict[str, list[Call[J, A]]], bool]:
+        """What is to be done next, and whether it may wait for locks."""
+        with self._lock:
+            self._collect()
+            # One writer is always left for those that need not wait.
+            may_wait = self._behind_locks < MOST_WRITERS - 1
+            if self._writing or self._contended or self._held > self._most_weight:
+                batch = self._draw(may_wait)
+            else:
+                batch, self._waiting, self._held = self._waiting, {}, 0
+            patient = may_wait and len(batch) == 1
+            self._writing.update(batch)
+            self._behind_locks += patient
+            if self._crowd:
+                self._lock.notify_all()
+            return batch, patient
+
+    def _collect(self) -> None:
+        inbox, waiting = self._inbox, self._waiting
+        for _ in range(len(inbox)):
+            call = inbox.popleft()
+            self._held += call.weight
+            if call.key in waiting:
+                waiting[call.key].append(call)
+            else:
+                waiting[call.key] = [call]
+
+    def _draw(self, may_wait: bool) -> dict[str, list[Call[J, A]]]:
+        """A part of what waits: a key that has to be waited for, or a fair share of the others."""
+        free = [key for key in self._waiting if key not in self._writing]
+        stuck = [key for key in free if key in self._contended]
+        if stuck and may_wait:
+            free = stuck[:1]
+        elif stuck:
+            free = [key for key in free if key not in self._contended]
+        batch: dict[str, list[Call[J, A]]] = {}
+        room = self._most_weight
+        # One call of each key in turn, so that a flood of one drowns no other.
+        for depth in count():
+            deep = [key for key in free if len(self._waiting[key]) > depth]
+            for key in deep:
+                if room > 0:
+                    call = self._waiting[key][depth]
+                    batch.setdefault(key, []).append(call)
+                    room -= call.weight
+            if not deep or room <= 0:
+                break
+        for key, calls in batch.items():
+            self._held -= sum(call.weight for call in calls)
+            rest = self._waiting.pop(key)[len(calls) :]
+            if rest:  # behind those that had no turn
+                self._waiting[key] = rest
+        return batch
+
+    def _do(self, batch: dict[str, list[Call[J, A]]], patient: bool) -> None:
+        again: Collection[str] = ()
+        try:
+            again = self._do_together(batch, patient)
+        except BaseException as error:
+            for calls in batch.values():
+                for call in calls:
+                    call.error = call.error or copy(error)
+        finally:
+            self._finish(batch, patient, again)
+
+    def _finish(
+        self, batch: dict[str, list[Call[J, A]]], patient: bool, again: Collection[str]
+    ) -> None:
+        done = [call for key, calls in batch.items() if key not in again for call in calls]
+        for call, follower in pairwise(done):
+            call.follower = follower
+        for call in done:
+            call.done = True
+        with self._lock:
+            self._behind_locks -= patient
+            self._writing.difference_update(batch)
+            self._contended.difference_update(batch)
+            for key in again:
+                self._contended.add(key)
+                self._held += sum(call.weight for call in batch[key])
+                self._waiting[key] = batch[key] + self._waiting.get(key, [])
+        if done:
+            done[0].turn.release()
+
+    def _rest(self) -> bool:
+        """Waits for the bell; False when it is time to end."""
+        with self._lock:
+            self._resting += 1
+        rung = not self._closed and self._bell.acquire(True, IDLE)
+        with self._lock:
+            self._resting -= 1
+            if not rung and not self._inbox:
+                self._writers.discard(threading.current_thread())
+                return False
+            return True

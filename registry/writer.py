@@ -1,0 +1,313 @@
+"""The append path: many threads' events in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from copy import copy
+from itertools import count
+from typing import Any, Final
+from uuid import UUID
+
+from attrs import define
+from psycopg import Connection
+
+from .arrays import (
+    bigint_array,
+    bytea_array,
+    integer_array,
+    smallint_array,
+    text_array,
+    uuid_array,
+)
+from .combining import Batch, Call, Combiner
+from .config import RegistryConfig
+from .core import optional_int8
+from .database import ATTEMPTS, GRACE, Database, Params, Refused, Row, row_within
+from .errors import InvalidArgument, OutcomeUnknown, RegistryError, SequenceConflict
+from .queries import queries
+
+IF_UNKNOWN: Final = (
+    "read the log's last events to find out before recording again, "
+    "or give each event an event_id, with which record_event can simply be repeated"
+)
+
+ROW: Final = 1024
+"""Bytes that an event counts beside its payload: what its row costs the server."""
+
+MOST_WEIGHT: Final = 1024 * ROW
+"""Of one batch: it takes the server milliseconds, and a call never waits for more than two."""
+
+LARGE: Final = MOST_WEIGHT // 8
+"""A block from here on gains nothing by company, and would make it wait."""
+
+
+@define(eq=False)
+class Append:
+    """Events to record together, with consecutive sequences; conditions are for one event."""
+
+    game_id: str
+    codecs: Sequence[int]
+    payloads: Sequence[bytes]
+    event_id: UUID | None = None
+    expected: int | None = None
+
+    @property
+    def conditional(self) -> bool:
+        return self.event_id is not None or self.expected is not None
+
+
+Recorded = tuple[int, int]
+"""The last event's sequence, and the game's floor: or that sequence again, if another append of
+the same batch came after it, and has the floor."""
+
+
+_Call = Call[Append, Recorded]
+_Batch = Batch[Append, Recorded]
+
+
+class Writer:
+    """Records events, each durably before the call returns. Safe to share between threads."""
+
+    def __init__(self, database: Database, config: RegistryConfig) -> None:
+        self._database = database
+        self._combiner: Combiner[Append, Recorded] = Combiner(
+            self._alone,
+            self._together,
+            name="registry-writer",
+            most_waiting=config.max_waiting_bytes,
+            most_weight=MOST_WEIGHT,
+            timeout=config.pool_timeout,
+            grace=ATTEMPTS * (config.pool_timeout + config.statement_timeout + GRACE),
+        )
+
+    def record(self, append: Append) -> Recorded:
+        """Records at once if nobody else is recording, or else together with the others."""
+        payloads = append.payloads
+        weight = ROW * len(payloads) + sum(map(len, payloads))
+        if weight > LARGE and len(payloads) > 1:
+            return self._alone(append)
+        return self._combiner.call(append.game_id, append, weight)
+
+    def refuse(self, why: str) -> None:
+        """Refuses further events."""
+        self._combiner.refuse(why)
+
+    def close(self) -> None:
+        """Refuses further events, and returns when those that wait are recorded."""
+        self._combiner.close()
+
+    def _alone(self, append: Append) -> Recorded:
+        unknown = IF_UNKNOWN if append.event_id is None else None
+        if len(append.payloads) == 1:
+            return _record(
+                append,
+                lambda query, params: self._database.row(query, params, if_unknown=unknown),
+            )
+        params = {
+            "game_id": append.game_id,
+            "codecs": smallint_array(append.codecs),
+            "payloads": bytea_array(append.payloads),
+        }
+        row = self._database.row(queries.record_events, params, if_unknown=unknown)
+        assert row is not None  # an upsert without a condition returns its row
+        head, floor = row
+        return head, floor
+
+    def _together(self, batch: _Batch, patient: bool) -> Collection[str]:
+        """Records a batch, and returns the games that somebody else holds."""
+        calls = [call for calls in batch.values() for call in calls]
+        try:
+            if any(call.job.conditional for call in calls):
+                return self._checked(batch, patient)
+            if patient:
+                self._one_game(calls)
+                return ()
+            return self._many_games(batch)
+        except OutcomeUnknown as error:
+            # Whoever gave an id can have it tried again.
+            for call in calls:
+                if call.job.event_id is None:
+                    call.error = copy(error)
+                else:
+                    self._by_itself(call)
+        except (Refused, InvalidArgument):
+            # One event that the server does not take must not fail the others.
+            for call in calls:
+                self._by_itself(call)
+        return ()
+
+    def _by_itself(self, call: _Call) -> None:
+        try:
+            call.answer = self._alone(call.job)
+        except RegistryError as error:
+            call.error = error
+
+    def _one_game(self, calls: Sequence[_Call]) -> None:
+        """Appends to one game, and waits for it."""
+        params = {"game_id": calls[0].key, **_columns(calls)}
+        row = self._database.row(queries.record_events, params, if_unknown=IF_UNKNOWN)
+        assert row is not None  # an upsert without a condition returns its row
+        _number(calls, *row)
+
+    def _many_games(self, batch: _Batch) -> Collection[str]:
+        """Appends to the games that nobody else holds, and returns the others."""
+        games = list(batch)
+        events: list[str] = []
+        places: list[int] = []
+        followers: list[int] = []
+        counts: list[int] = []
+        for place, (game_id, calls) in enumerate(batch.items(), 1):
+            size = sum(len(call.job.payloads) for call in calls)
+            counts.append(size)
+            events += [game_id] * size
+            places += [place] * size
+            followers += range(size - 1, -1, -1)
+        params = {
+            "game_ids": text_array(games),
+            "counts": integer_array(counts),
+            "events": text_array(events),
+            "places": integer_array(places),
+            "followers": integer_array(followers),
+            **_columns([call for calls in batch.values() for call in calls]),
+        }
+        rows = self._database.rows(queries.record_batch, params, if_unknown=IF_UNKNOWN)
+        left = set(games)
+        for place, head, floor in rows:
+            game_id = games[place - 1]
+            left.discard(game_id)
+            _number(batch[game_id], head, floor)
+        return left
+
+    def _checked(self, batch: _Batch, patient: bool) -> Collection[str]:
+        """As the other two, where some events have conditions."""
+        games = list(batch)
+        rows: list[tuple[str, int, UUID | None, int | None, int, bytes]] = []
+        owners: list[_Call] = []
+        twins: list[_Call] = []
+        for place, (game_id, calls) in enumerate(batch.items(), 1):
+            judged, others = _apart(calls)
+            twins += others
+            for call in judged:
+                job = call.job
+                for codec, payload in zip(job.codecs, job.payloads, strict=True):
+                    rows.append((game_id, place, job.event_id, job.expected, codec, payload))
+                    owners.append(call)
+        events, places, event_ids, sequences, codecs, payloads = zip(*rows, strict=True)
+        params: dict[str, object] = {
+            "game_ids": text_array(games),
+            "events": text_array(events),
+            "places": integer_array(places),
+            "event_ids": uuid_array(event_ids),
+            "expected": bigint_array(sequences),
+            "codecs": smallint_array(codecs),
+            "payloads": bytea_array(payloads),
+        }
+        query = queries.record_batch_checked
+        if patient:
+            params["game_id"] = games[0]
+            answer = self._database.rows_behind_lock(
+                queries.lock_game, query, params, if_unknown=IF_UNKNOWN
+            )
+        else:
+            answer = self._database.rows(query, params, if_unknown=IF_UNKNOWN)
+        verdicts = sorted(answer)
+        left = set(games).difference(owners[number - 1].key for number, *_ in verdicts)
+        if patient and left:  # there is no such game
+            for call in batch[games[0]]:
+                self._by_itself(call)
+            return ()
+        ends: dict[str, tuple[_Call, int, int]] = {}
+        following: dict[tuple[str, int | None], int] = {}
+        for number, outcome, sequence, floor in verdicts:
+            call = owners[number - 1]
+            expected = call.job.expected
+            if outcome != "conflict":
+                call.answer = (sequence, sequence)
+                if outcome == "recorded":
+                    ends[call.key] = call, sequence, floor
+                    following[call.key, expected] = sequence + 1
+            elif call.job.event_id is None and expected is not None:
+                call.error = SequenceConflict(expected, sequence)
+                following[call.key, expected] = sequence
+            else:  # it may have been recorded since the statement's snapshot
+                self._by_itself(call)
+        for call, sequence, floor in ends.values():
+            call.answer = (sequence, floor)
+        for twin in twins:
+            expected = twin.job.expected
+            actual = following.get((twin.key, expected))
+            if twin.key in left:
+                pass
+            elif twin.job.event_id is None and expected is not None and actual is not None:
+                twin.error = SequenceConflict(expected, actual)
+            else:
+                self._by_itself(twin)
+        return left
+
+
+def record_within(connection: Connection[Any], append: Append) -> Recorded:
+    """Records one event in the caller's transaction."""
+    savepoint = append.event_id is not None
+    return _record(
+        append, lambda query, params: row_within(connection, query, params, savepoint=savepoint)
+    )
+
+
+def _record(append: Append, run: Callable[[bytes, Params], Row | None]) -> Recorded:
+    """Records one event, on its conditions if it has some, or raises `SequenceConflict`."""
+    params: dict[str, object] = {
+        "game_id": append.game_id,
+        "codec": append.codecs[0],
+        "payload": append.payloads[0],
+    }
+    if not append.conditional:
+        row = run(queries.record_event, params)
+        assert row is not None  # an upsert without a condition returns its row
+        sequence, floor = row
+        return sequence, floor
+    params["event_id"] = append.event_id
+    params["expected"] = optional_int8(append.expected)
+    for attempt in count(1):
+        # No row: there is no such game, or there was none yet for the statement's snapshot.
+        outcome, sequence, floor = run(queries.record_event_checked, params) or ("conflict", 1, 0)
+        if outcome != "conflict":
+            return sequence, floor if outcome == "recorded" else sequence
+        # With an id it may be the event itself, recorded since the snapshot, that is in the
+        # way: the next snapshot shows it.
+        again = attempt < ATTEMPTS and (append.event_id is not None or sequence == append.expected)
+        if append.expected is not None and not again:
+            raise SequenceConflict(append.expected, sequence)
+    raise AssertionError  # the loop has no end of its own
+
+
+def _columns(calls: Sequence[_Call]) -> dict[str, object]:
+    """The codecs and payloads of all events, in order."""
+    return {
+        "codecs": smallint_array([codec for call in calls for codec in call.job.codecs]),
+        "payloads": bytea_array([data for call in calls for data in call.job.payloads]),
+    }
+
+
+def _number(calls: Sequence[_Call], head: int, floor: int) -> None:
+    """Hands out the sequences up to a game's new head."""
+    last = head
+    for call in reversed(calls):
+        call.answer = (last, floor if last == head else last)
+        last -= len(call.job.payloads)
+
+
+def _apart(calls: Sequence[_Call]) -> tuple[list[_Call], list[_Call]]:
+    """The calls of a game as record_batch_checked.sql wants them, and those it cannot judge.
+
+    First who expects a sequence, the lowest first. Of two that expect the same, or that have
+    one id (a retry that overtook its first attempt), the second has to come later.
+    """
+    first: list[_Call] = []
+    twins: list[_Call] = []
+    seen: set[UUID | int] = set()
+    for call in calls:
+        names = {name for name in (call.job.event_id, call.job.expected) if name is not None}
+        (first if seen.isdisjoint(names) else twins).append(call)
+        seen |= names
+    first.sort(key=lambda call: (call.job.expected is None, call.job.expected or 0))
+    return first, twins
