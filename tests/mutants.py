@@ -37,6 +37,7 @@ UPKEEP = "integration/test_upkeep.py::"
 EPOCHS = "integration/test_epochs.py::"
 CAUGHT = "integration/test_mutants_caught.py::"
 PAYLOADS = "unit/test_payloads.py"
+PATHS = "unit/test_json_paths.py"
 
 Edit = tuple[str, str, str]
 """A file, the text in it, which is there exactly once, and what stands there instead."""
@@ -695,8 +696,8 @@ MUTANTS = [
         "nan-is-taken",
         "payload",
         [
-            ("registry/payloads.py", "if not math.isfinite(value):", "if value is None:"),
-            ("registry/payloads.py", "allow_nan=False", "allow_nan=True"),
+            ("registry/payloads.py", "if not isfinite(value):", "if value is None:"),
+            ("registry/jsontext.py", "allow_nan=False", "allow_nan=True"),
         ],
         [PAYLOADS],
     ),
@@ -704,9 +705,41 @@ MUTANTS = [
         "bytes-come-back-as-json",
         "payload",
         "registry/payloads.py",
-        "if codec == RAW:",
-        "if codec == RAW and False:",
+        "return data if codec == RAW else",
+        "return",
         PAYLOADS,
+    ),
+    mutant(
+        "nan-becomes-null",
+        "payload",
+        "registry/payloads.py",
+        "(kind is float and isfinite(item))",
+        "kind is float",
+        PATHS,
+    ),
+    mutant(
+        "accelerator-has-its-own-way-with-subclasses",
+        "payload",
+        "registry/payloads.py",
+        "json_text if _check(payload, DEEPEST) else jsontext.STANDARD",
+        "(_check(payload, DEEPEST), json_text)[1]",
+        PATHS,
+    ),
+    mutant(
+        "accelerator-turns-keys-into-text",
+        "payload",
+        "registry/payloads.py",
+        "if not _KEYS.issuperset(map(type, value)):",
+        "if not value:",
+        PATHS,
+    ),
+    mutant(
+        "accelerators-no-is-the-last-word",
+        "payload",
+        "registry/jsontext.py",
+        "            return _loads(data)",
+        "            raise ValueError from None",
+        PATHS,
     ),
     mutant(
         "revoked-session-holds-the-floor",
