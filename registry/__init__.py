@@ -18,6 +18,7 @@ from .errors import (
     LogCorrupted,
     OutcomeUnknown,
     PayloadTooLarge,
+    PayloadUnreadable,
     RegistryError,
     RegistryUnavailable,
     SchemaMismatch,
@@ -32,14 +33,13 @@ from .model import (
     Acknowledgement,
     Cleanup,
     Continuity,
-    GameEvent,
     GameSession,
     Heartbeats,
     IssuedSession,
-    Replay,
     Resumption,
     SessionState,
 )
+from .replay import GameEvent, Replay, ReplayJson
 from .schema import migrate
 
 __all__ = [
@@ -62,10 +62,12 @@ __all__ = [
     "LogCorrupted",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "PayloadUnreadable",
     "RegistryConfig",
     "RegistryError",
     "RegistryUnavailable",
     "Replay",
+    "ReplayJson",
     "Resumption",
     "SchemaMismatch",
     "SequenceConflict",

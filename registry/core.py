@@ -10,15 +10,13 @@ from . import arguments
 from .config import RegistryConfig
 from .database import ATTEMPTS, Database, Params, Row
 from .errors import (
-    LogCorrupted,
     RegistryUnavailable,
     SessionExpired,
     SessionNotFound,
     SessionRevoked,
     SessionTakenOver,
 )
-from .model import GameEvent, GameSession, Replay, SessionState
-from .payloads import decode
+from .model import GameSession, SessionState
 from .queries import queries
 
 SESSION_COLUMNS = 9
@@ -90,27 +88,3 @@ def session_from(row: Row) -> GameSession:
         expires_at=expires,
         state=SessionState(state),
     )
-
-
-def replay_from(game_id: str, after: int, row: Row) -> Replay:
-    """A page from the columns `epoch, head, floor, sequences, times, codecs, payloads`.
-
-    It has to go on from `after` without a hole; anything else is `LogCorrupted`.
-    """
-    epoch, head, floor, sequences, times, codecs, payloads = row
-    if sequences is None:
-        sequences = times = codecs = payloads = ()
-        if after < head:
-            raise LogCorrupted(game_id, after)
-    for expected, sequence in enumerate(sequences, after + 1):
-        if sequence != expected:
-            raise LogCorrupted(game_id, expected - 1)
-    if sequences and sequences[-1] > head:
-        raise LogCorrupted(game_id, head)
-    events = tuple(
-        GameEvent(sequence, decode(codec, payload), recorded_at)
-        for sequence, recorded_at, codec, payload in zip(
-            sequences, times, codecs, payloads, strict=True
-        )
-    )
-    return Replay(events, head, floor, epoch, more=after + len(events) < head)

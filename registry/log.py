@@ -14,7 +14,7 @@ from psycopg.types.numeric import Int8
 
 from . import arguments
 from .config import LARGEST_MESSAGE
-from .core import Core, optional_int8, replay_from
+from .core import Core, optional_int8
 from .database import ATTEMPTS, row_within
 from .errors import (
     AheadOfLog,
@@ -25,9 +25,10 @@ from .errors import (
     RegistryUnavailable,
     SequenceConflict,
 )
-from .model import Acknowledgement, GameEvent, Replay
+from .model import Acknowledgement
 from .payloads import encode
 from .queries import queries
+from .replay import GameEvent, Replay, ReplayJson, replay_from
 
 
 class Log(Core):
@@ -183,6 +184,18 @@ class Log(Core):
         if sequence < floor:
             raise HistoryPruned(floor, head)
         return replay_from(game_id, sequence, row)
+
+    def fetch_events_json(
+        self, game_id: str, sequence: int, *, epoch: UUID | None = None, limit: int | None = None
+    ) -> ReplayJson:
+        """The same page as one JSON document, for a server that only forwards it.
+
+        Payloads are not decoded, which is most of the work of a read: see `ReplayJson.document`
+        for what it looks like. `Replay.json` gives the same of any page, as that of a `resume`.
+
+        Args, Raises, Concurrency: as `fetch_events_since`. One round trip.
+        """
+        return self.fetch_events_since(game_id, sequence, epoch=epoch, limit=limit).json()
 
     def iter_events_since(
         self,

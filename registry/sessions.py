@@ -14,13 +14,13 @@ from .core import (
     SESSION_COLUMNS,
     Core,
     optional_int8,
-    replay_from,
     require_live,
     session_from,
 )
 from .errors import InvalidToken, SessionNotFound, TokenReused
 from .model import Continuity, GameSession, Heartbeats, IssuedSession, Resumption
 from .queries import queries
+from .replay import replay_from
 from .tokens import ResumeToken, new_secret
 
 

@@ -37,6 +37,7 @@ UPKEEP = "integration/test_upkeep.py::"
 EPOCHS = "integration/test_epochs.py::"
 CAUGHT = "integration/test_mutants_caught.py::"
 PAYLOADS = "unit/test_payloads.py"
+REPLAY = "unit/test_replay.py::"
 PATHS = "unit/test_json_paths.py"
 
 Edit = tuple[str, str, str]
@@ -346,6 +347,54 @@ MUTANTS = [
         "row[:3]\n        if epoch is not None and epoch != present:",
         "row[:3]\n        if epoch is None and present is None:",
         LOG + "test_the_wrong_epoch_is_said_before_the_position_in_it",
+    ),
+    mutant(
+        "hole-is-not-looked-for",
+        "replay honesty",
+        "registry/replay.py",
+        "if sequence != right:",
+        "if sequence < right:",
+        LOG + "test_a_hole_made_by_hand_is_said_and_never_skipped",
+    ),
+    mutant(
+        "document-forgets-that-more-follows",
+        "replay honesty",
+        "registry/replay.py",
+        "document.Standing(self.epoch, self.head, self.floor, self.more)",
+        "document.Standing(self.epoch, self.head, self.floor, False)",
+        LOG + "test_a_page_as_json_says_the_same_and_where_to_go_on",
+    ),
+    mutant(
+        "document-says-to-go-on-from-the-head",
+        "replay honesty",
+        "registry/replay.py",
+        "last = page.sequences[-1] if page.sequences else self.head",
+        "last = self.head",
+        LOG + "test_a_page_as_json_says_the_same_and_where_to_go_on",
+    ),
+    mutant(
+        "document-has-the-callers-time-zone",
+        "payload",
+        "registry/document.py",
+        "at if at.tzinfo is timezone.utc else at.astimezone(timezone.utc)",
+        "at",
+        LOG + "test_the_time_of_an_event_is_in_utc_whatever_the_server_or_the_callers_zone",
+    ),
+    mutant(
+        "page-is-decoded-anew-at-each-look",
+        "payload",
+        "registry/replay.py",
+        'self.__dict__.setdefault("events", page.events(self.__dict__["_game_id"]))',
+        'page.events(self.__dict__["_game_id"])',
+        REPLAY + "test_payloads_are_decoded_at_the_first_look_and_once",
+    ),
+    mutant(
+        "damaged-payload-shows-in-the-error",
+        "secrecy",
+        "registry/replay.py",
+        "        except (ValueError, RecursionError):",
+        "        except ArithmeticError:",
+        REPLAY + "test_a_payload_that_was_damaged_is_said_and_not_shown",
     ),
     mutant(
         "acknowledged-in-another-epoch",

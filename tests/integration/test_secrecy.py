@@ -119,6 +119,7 @@ def a_session_with_failures(
         "single payload": lambda: registry.record_events("chess", PAYLOAD),
         "token as game": lambda: registry.record_event(issued.token * 9, event),
         "fetch": lambda: registry.fetch_events_since("chess", 0),
+        "fetch as JSON": lambda: registry.fetch_events_json("chess", 0),
         "iterate": lambda: list(registry.iter_events_since("chess", 0)),
         "ahead": lambda: registry.fetch_events_since("chess", 99),
         "validate": lambda: registry.validate_resume_token(issued.token),
@@ -153,6 +154,10 @@ def a_session_with_failures(
             yield name, outcome(call)
         finally:
             rows(conninfo, f"ALTER TABLE hidden RENAME TO {table}")
+    damage = "UPDATE game_event SET payload = substr(payload, 1, 30) WHERE sequence = 1"
+    rows(conninfo, damage)
+    yield "a damaged payload", outcome(lambda: registry.fetch_events_since("chess", 0).events)
+    yield "a damaged payload unread", outcome(lambda: registry.fetch_events_since("chess", 0))
     # A row that a constraint refuses: the server's own message quotes it.
     rows(conninfo, "ALTER TABLE game_event ADD CONSTRAINT never CHECK (sequence < 0) NOT VALID")
     try:
@@ -201,8 +206,9 @@ def test_nothing_that_is_returned_raised_or_logged_shows_a_secret(
             succeeded.append(name)
             secrets.check(f"{outcome!r} {outcome}", f"the repr of {name}")
     assert succeeded == [
-        *("issue", "record", "record bytes", "record many", "fetch", "iterate", "validate"),
-        *("resume 0", "resume 1", "resume 2", "registry"),
+        *("issue", "record", "record bytes", "record many", "fetch"),
+        *("fetch as JSON", "iterate", "validate", "resume 0", "resume 1", "resume 2"),
+        *("a damaged payload unread", "registry"),
     ]
     assert len(secrets.tokens) == 4
     formatter = logging.Formatter("%(name)s %(levelname)s %(message)s")
