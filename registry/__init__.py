@@ -41,6 +41,7 @@ from .model import (
 )
 from .replay import GameEvent, Replay, ReplayJson
 from .schema import migrate
+from .storage import TrainedDictionary
 
 __all__ = [
     "Acknowledgement",
@@ -77,5 +78,6 @@ __all__ = [
     "SessionState",
     "SessionTakenOver",
     "TokenReused",
+    "TrainedDictionary",
     "migrate",
 ]

@@ -18,6 +18,7 @@ from .errors import (
 )
 from .model import GameSession, SessionState
 from .queries import queries
+from .storage import Payloads
 
 SESSION_COLUMNS = 9
 """How many columns of a row make a session, in every query that returns one."""
@@ -28,6 +29,7 @@ class Core:
 
     config: RegistryConfig
     _database: Database
+    _payloads: Payloads
 
     def _session(self, session_id: str) -> GameSession:
         """A session whatever its state, or `SessionNotFound`."""

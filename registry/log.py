@@ -26,7 +26,6 @@ from .errors import (
     SequenceConflict,
 )
 from .model import Acknowledgement
-from .payloads import encode
 from .queries import queries
 from .replay import GameEvent, Replay, ReplayJson, replay_from
 
@@ -68,7 +67,7 @@ class Log(Core):
         Concurrency: appends to one game queue for its row and get consecutive sequences in
         the order of their commits; other games do not wait. One round trip.
         """
-        codec, data = encode(payload, self.config.max_payload_bytes)
+        codec, data = self._payloads.encode(payload, connection)
         expected = arguments.optional_whole("expected_sequence", expected_sequence, 1)
         params = {
             "game_id": arguments.text_id("game_id", game_id),
@@ -117,8 +116,7 @@ class Log(Core):
         """
         arguments.text_id("game_id", game_id)
         encoded = [
-            encode(payload, self.config.max_payload_bytes)
-            for payload in arguments.many("payloads", payloads)
+            self._payloads.encode(payload) for payload in arguments.many("payloads", payloads)
         ]
         if not encoded:
             return range(0)
@@ -183,7 +181,7 @@ class Log(Core):
             raise AheadOfLog(head)
         if sequence < floor:
             raise HistoryPruned(floor, head)
-        return replay_from(game_id, sequence, row)
+        return replay_from(game_id, sequence, row, self._payloads.schemes)
 
     def fetch_events_json(
         self, game_id: str, sequence: int, *, epoch: UUID | None = None, limit: int | None = None

@@ -6,16 +6,20 @@ and not at all for who forwards the document.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from attrs import field, frozen
 
 from . import document
 from .errors import LogCorrupted, PayloadUnreadable
-from .payloads import decode, encode
+from .payloads import JSON, RAW, decode, encode
+from .zstd import Schemes, expanded, why_unreadable
+
+T = TypeVar("T")
 
 _ANY_SIZE = 2**63
 
@@ -55,33 +59,52 @@ class ReplayJson:
 class Page:
     """Events as columns of the same length."""
 
+    game_id: str
     sequences: Sequence[int]
     times: Sequence[datetime]
     codecs: Sequence[int]
     payloads: Sequence[bytes] = field(repr=False)
+    schemes: Schemes = field(factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[GameEvent]) -> Page:
         """The page of events that somebody put together."""
         rows = [(e.sequence, e.recorded_at, *encode(e.payload, _ANY_SIZE)) for e in events]
-        return cls(*zip(*rows, strict=True)) if rows else cls((), (), (), ())
+        sequences, times, codecs, payloads = zip(*rows, strict=True) if rows else [()] * 4
+        return cls("", sequences, times, codecs, payloads)
 
-    def events(self, game_id: str) -> tuple[GameEvent, ...]:
+    def events(self) -> tuple[GameEvent, ...]:
         """Raises `PayloadUnreadable`."""
-        decoded: list[object] = []
+        decoded = self._each(decode, *self.plain())
+        return tuple(map(GameEvent, self.sequences, decoded, self.times))
+
+    def plain(self) -> tuple[Sequence[int], Sequence[bytes]]:
+        """The codecs and payloads without compression. Raises `PayloadUnreadable`."""
+        if max(self.codecs, default=RAW) <= JSON:
+            return self.codecs, self.payloads
+        expand = partial(expanded, schemes=self.schemes)
+        codecs, payloads = zip(*self._each(expand, self.codecs, self.payloads), strict=True)
+        return codecs, payloads
+
+    def _each(
+        self, make: Callable[[int, bytes], T], codecs: Sequence[int], payloads: Sequence[bytes]
+    ) -> list[T]:
+        made: list[T] = []
         try:
-            for codec, payload in zip(self.codecs, self.payloads, strict=True):
-                decoded.append(decode(codec, payload))
-        except (ValueError, RecursionError):
-            pass  # the error shows the payload
+            for codec, payload in zip(codecs, payloads, strict=True):
+                made.append(make(codec, payload))
+        except (ValueError, KeyError, RecursionError):
+            pass  # these show the payload
         else:
-            return tuple(map(GameEvent, self.sequences, decoded, self.times))
-        raise PayloadUnreadable(game_id, self.sequences[len(decoded)], PayloadUnreadable.DAMAGED)
+            return made
+        place = len(made)
+        why = why_unreadable(self.codecs[place], self.schemes)
+        raise PayloadUnreadable(self.game_id, self.sequences[place], why)
 
     def rows(self) -> list[document.Row]:
         """As a document has them."""
         times = document.in_utc(self.times)
-        return list(zip(self.sequences, times, self.codecs, self.payloads, strict=True))
+        return list(zip(self.sequences, times, *self.plain(), strict=True))
 
 
 @frozen(slots=False)
@@ -93,7 +116,8 @@ class Replay:
     """
 
     events: tuple[GameEvent, ...] = field(repr=False)
-    """Raises `PayloadUnreadable`, at the first look, when a payload was damaged in the database."""
+    """Raises `PayloadUnreadable` when one was damaged in the database, or is compressed by what is
+    missing here."""
     head: int
     """The last sequence given out."""
     floor: int
@@ -111,13 +135,16 @@ class Replay:
             if name != "events" or page is None:
                 raise AttributeError(name)
             # Of several threads that come here at once, all get what the first one set.
-            return self.__dict__.setdefault("events", page.events(self.__dict__["_game_id"]))
+            return self.__dict__.setdefault("events", page.events())
 
     def json(self) -> ReplayJson:
         """The page as one JSON document, without decoding its payloads.
 
-        They are passed on as they are stored, so one that was damaged in the database would
+        They are passed on as they were encoded, so one that was damaged in the database may
         damage the document. Safe from any thread; no round trip.
+
+        Raises:
+            PayloadUnreadable: an event cannot be decompressed.
         """
         page: Page = self.__dict__.get("_page") or Page.of(self.events)
         standing = document.Standing(self.epoch, self.head, self.floor, self.more)
@@ -132,10 +159,13 @@ class Replay:
         )
 
 
-def replay_from(game_id: str, after: int, row: Sequence[Any]) -> Replay:
+def replay_from(
+    game_id: str, after: int, row: Sequence[Any], schemes: Callable[[Sequence[int]], Schemes]
+) -> Replay:
     """A page from the columns `epoch, head, floor, sequences, times, codecs, payloads`.
 
-    It has to go on from `after` without a hole; anything else is `LogCorrupted`.
+    It has to go on from `after` without a hole; anything else is `LogCorrupted`. `schemes` says
+    what compressed payloads are read by.
     """
     epoch, head, floor, sequences, times, codecs, payloads = row
     if sequences is None:
@@ -154,7 +184,6 @@ def replay_from(game_id: str, after: int, row: Sequence[Any]) -> Replay:
         floor=floor,
         epoch=epoch,
         more=after + len(sequences) < head,
-        _page=Page(expected, times, codecs, payloads),
-        _game_id=game_id,
+        _page=Page(game_id, expected, times, codecs, payloads, schemes(codecs)),
     )
     return replay

@@ -148,7 +148,7 @@ class Sessions(Core):
         else:
             continuity, begin, missed = Continuity.CONTINUOUS, after, 0
         successor = presented if salt_in_force is None else presented.successor(salt_in_force)
-        replay = replay_from(session.game_id, begin, tuple(page))
+        replay = replay_from(session.game_id, begin, page, self._payloads.schemes)
         return Resumption(session, successor.text, continuity, missed, replay)
 
     def heartbeat(self, session_id: str, *, generation: int | None = None) -> GameSession:

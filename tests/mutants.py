@@ -37,6 +37,9 @@ UPKEEP = "integration/test_upkeep.py::"
 EPOCHS = "integration/test_epochs.py::"
 CAUGHT = "integration/test_mutants_caught.py::"
 PAYLOADS = "unit/test_payloads.py"
+COMPRESSION = "integration/test_compression.py::"
+ROUND_TRIPS = "integration/test_round_trips.py::"
+ZSTD = "unit/test_zstd.py::"
 REPLAY = "unit/test_replay.py::"
 PATHS = "unit/test_json_paths.py"
 
@@ -384,15 +387,15 @@ MUTANTS = [
         "page-is-decoded-anew-at-each-look",
         "payload",
         "registry/replay.py",
-        'self.__dict__.setdefault("events", page.events(self.__dict__["_game_id"]))',
-        'page.events(self.__dict__["_game_id"])',
+        'self.__dict__.setdefault("events", page.events())',
+        "page.events()",
         REPLAY + "test_payloads_are_decoded_at_the_first_look_and_once",
     ),
     mutant(
         "damaged-payload-shows-in-the-error",
         "secrecy",
         "registry/replay.py",
-        "        except (ValueError, RecursionError):",
+        "        except (ValueError, KeyError, RecursionError):",
         "        except ArithmeticError:",
         REPLAY + "test_a_payload_that_was_damaged_is_said_and_not_shown",
     ),
@@ -789,6 +792,96 @@ MUTANTS = [
         "            return _loads(data)",
         "            raise ValueError from None",
         PATHS,
+    ),
+    mutant(
+        "compressed-though-it-grows",
+        "compression",
+        "registry/storage.py",
+        "if len(smaller) < len(data) else",
+        "if smaller else",
+        COMPRESSION + "test_what_gets_smaller_is_compressed_and_what_does_not_is_not",
+    ),
+    mutant(
+        "limit-counts-compressed-bytes",
+        "compression",
+        "registry/storage.py",
+        "encode(payload, self._config.max_payload_bytes)",
+        "encode(payload, 2**31)",
+        COMPRESSION + "test_the_limit_is_on_the_payload_before_it_is_compressed",
+    ),
+    mutant(
+        "bytes-and-json-are-confused-when-expanded",
+        "compression",
+        "registry/zstd.py",
+        "return (codec & 1,",
+        "return (1,",
+        COMPRESSION + "test_what_gets_smaller_is_compressed_and_what_does_not_is_not",
+    ),
+    mutant(
+        "dictionary-of-another-number",
+        "compression",
+        "registry/storage.py",
+        "{1 + number: Zstd(content) for number, content in rows}",
+        "{2 + number: Zstd(content) for number, content in rows}",
+        COMPRESSION + "test_who_was_open_before_the_dictionary_reads_by_it",
+    ),
+    mutant(
+        "unseen-dictionary-is-not-looked-for",
+        "compression",
+        "registry/storage.py",
+        "if numbers := [scheme - 1 for scheme in unseen - {1}]:",
+        "if numbers := []:",
+        COMPRESSION + "test_who_was_open_before_the_dictionary_reads_by_it",
+    ),
+    mutant(
+        "dictionary-is-fetched-for-every-page",
+        "compression",
+        "registry/storage.py",
+        "if unseen := wanted - self._schemes.keys():",
+        "if unseen := wanted:",
+        ROUND_TRIPS
+        + "test_compression_asks_once_for_the_newest_dictionary_and_once_for_each_unseen",
+    ),
+    mutant(
+        "newest-dictionary-on-another-connection",
+        "compression",
+        "registry/storage.py",
+        "if connection is None:",
+        "if True:",
+        COMPRESSION + "test_the_first_to_compress_needs_no_second_connection",
+    ),
+    mutant(
+        "training-changes-a-dictionary",
+        "compression",
+        "sql/add_dictionary.sql",
+        "coalesce(max(id), 0) + 1, %(content)s\nFROM payload_dictionary",
+        "1, %(content)s\nFROM (SELECT) AS one\n"
+        "ON CONFLICT (id) DO UPDATE SET content = excluded.content",
+        COMPRESSION + "test_dictionaries_stay_and_the_newest_is_written_by",
+    ),
+    mutant(
+        "row-is-believed-whatever-it-claims",
+        "compression",
+        "registry/zstd.py",
+        "if claimed <= LARGEST_MESSAGE:",
+        "if claimed >= 0:",
+        ZSTD + "test_what_a_row_claims_beyond_any_payload_is_not_believed",
+    ),
+    mutant(
+        "threads-share-a-compressor",
+        "compression",
+        "registry/zstd.py",
+        "class Zstd(threading.local):",
+        "class Zstd:",
+        ZSTD + "test_each_thread_has_a_compressor_of_its_own",
+    ),
+    mutant(
+        "dictionaries-go-under-compressed-rows",
+        "compression",
+        "migrations/0003_registry_payload_dictionary.rollback.sql",
+        "WHERE codec > 1",
+        "WHERE codec > 100",
+        COMPRESSION + "test_the_schema_is_not_taken_back_under_compressed_events",
     ),
     mutant(
         "revoked-session-holds-the-floor",

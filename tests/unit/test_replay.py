@@ -28,7 +28,7 @@ from registry import (
 )
 from registry.document import Row, Standing, standard
 from registry.payloads import JSON, RAW, encode
-from registry.replay import replay_from
+from registry.replay import replay_from as make_replay
 
 EPOCH = UUID("12345678-1234-5678-1234-567812345678")
 AT = datetime(2024, 5, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)
@@ -44,6 +44,10 @@ def stored(payloads: list[Any], after: int = 4, more: int = 0) -> tuple[Any, ...
     columns = (sequences, times, [c for c, _ in encoded], [d for _, d in encoded])
     head = after + len(payloads) + more
     return EPOCH, head, 2, *(columns if payloads else [None] * 4)
+
+
+def replay_from(game_id: str, after: int, row: tuple[Any, ...]) -> Replay:
+    return make_replay(game_id, after, row, lambda codecs: {})
 
 
 def page(payloads: list[Any], more: int = 0) -> Replay:
