@@ -159,9 +159,12 @@ class Log(Core):
             AheadOfLog: `sequence` was never given out.
             LogCorrupted: the log's rows were changed by hand.
             RegistryUnavailable: the database did not answer in time.
+            A payload that cannot be read is `PayloadUnreadable` when `Replay.events` is first
+            looked at.
 
         Concurrency: one snapshot, no lock. A reader that has seen n never later finds a new
-        event at or below n. One round trip.
+        event at or below n. One round trip, and one more at the first sight of a compression
+        dictionary.
         """
         arguments.optional_uuid("epoch", epoch)
         row = self._database.row(
@@ -191,7 +194,8 @@ class Log(Core):
         Payloads are not decoded, which is most of the work of a read: see `ReplayJson.document`
         for what it looks like. `Replay.json` gives the same of any page, as that of a `resume`.
 
-        Args, Raises, Concurrency: as `fetch_events_since`. One round trip.
+        Args, Raises, Concurrency: as `fetch_events_since`; and `PayloadUnreadable`, for an event
+        that cannot be decompressed.
         """
         return self.fetch_events_since(game_id, sequence, epoch=epoch, limit=limit).json()
 
@@ -216,7 +220,8 @@ class Log(Core):
 
         Raises:
             As `fetch_events_since`, also while iterating: `HistoryPruned` or `EpochMismatch`
-            when a prune or the end of the game overtakes the reader.
+            when a prune or the end of the game overtakes the reader. And `PayloadUnreadable`,
+            before the first event of the page that has the event.
 
         Concurrency: each page is a snapshot of its own; none is held in between. One round
         trip a page.

@@ -120,7 +120,8 @@ class Sessions(Core):
 
         Concurrency: several calls at once with one token all succeed, one after another; the
         last one's generation is the one that can act. A refused call leaves the session as it
-        was, but for the revocation above. Locks the session's row. One round trip.
+        was, but for the revocation above. Locks the session's row. One round trip, and one more at
+        the first sight of a compression dictionary.
         """
         presented = ResumeToken.parse(token)
         arguments.whole("after", after)

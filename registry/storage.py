@@ -77,13 +77,13 @@ class Payloads:
         wanted = {codec >> 1 for codec in codecs} - {0}
         if not zstd.INSTALLED:
             return {}
-        if unseen := wanted - self._schemes.keys():
+        if unseen := {scheme for scheme in wanted if scheme not in self._schemes}:
             if 1 in unseen:
                 self._schemes[1] = Zstd(b"")
             if numbers := [scheme - 1 for scheme in unseen - {1}]:
                 rows = self._database.rows(queries.fetch_dictionaries, {"ids": numbers})
                 self._schemes.update({1 + number: Zstd(content) for number, content in rows})
-        return {scheme: self._schemes[scheme] for scheme in wanted & self._schemes.keys()}
+        return {scheme: self._schemes[scheme] for scheme in wanted if scheme in self._schemes}
 
     def train(self, size: int) -> TrainedDictionary:
         """Trains a dictionary on recorded events, stores it, and uses it from now on."""

@@ -4,7 +4,7 @@
 -- Locks nothing.
 -- Indexes: game_oldest, game_event_pkey.
 WITH recent AS MATERIALIZED (
-    SELECT game_id, floor
+    SELECT game_id, floor, head
     FROM game
     WHERE oldest_at <= now()
     ORDER BY oldest_at DESC
@@ -19,7 +19,8 @@ FROM (
         FROM game_event
         WHERE game_event.game_id = recent.game_id AND sequence > recent.floor
         ORDER BY sequence DESC
-        LIMIT (SELECT 1 + %(events)s / greatest(count(*), 1) FROM recent)
+        LIMIT (SELECT 1 + %(events)s / greatest(count(*), 1)
+               FROM recent WHERE head > recent.floor)
     ) AS event
 ) AS sampled
 WHERE so_far <= %(bytes)s

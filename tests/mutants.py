@@ -837,7 +837,7 @@ MUTANTS = [
         "dictionary-is-fetched-for-every-page",
         "compression",
         "registry/storage.py",
-        "if unseen := wanted - self._schemes.keys():",
+        "if unseen := {scheme for scheme in wanted if scheme not in self._schemes}:",
         "if unseen := wanted:",
         ROUND_TRIPS
         + "test_compression_asks_once_for_the_newest_dictionary_and_once_for_each_unseen",

@@ -192,6 +192,13 @@ def test_it_is_trained_on_compressed_events_too(dense: Registry) -> None:
     assert made.plain / made.events == pytest.approx(35, abs=5)
 
 
+def test_games_without_events_do_not_spoil_the_sample(dense: Registry, conninfo: str) -> None:
+    dense.record_events("chess", [move(n) for n in range(2_000)])
+    lobbies = "INSERT INTO game (game_id) SELECT 'lobby ' || n FROM generate_series(1, 900) AS n"
+    rows(conninfo, lobbies)
+    assert dense.train_dictionary(size=1_024).events == 400
+
+
 def test_two_who_train_at_once_make_two_dictionaries(dense: Registry, plain: Registry) -> None:
     dense.record_events("chess", [move(n) for n in range(2_000)])
     made = at_once([lambda r=r: r.train_dictionary(size=1_024).number for r in [dense, plain] * 2])

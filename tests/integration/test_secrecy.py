@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from probes import empty, hold_game, hold_session, in_thread, rows, until_blocked, value
+from probes import configured, empty, hold_game, hold_session, in_thread, rows, until_blocked, value
 from support import wait_until
 
 from registry import (
@@ -158,6 +158,14 @@ def a_session_with_failures(
     rows(conninfo, damage)
     yield "a damaged payload", outcome(lambda: registry.fetch_events_since("chess", 0).events)
     yield "a damaged payload unread", outcome(lambda: registry.fetch_events_since("chess", 0))
+    with configured(conninfo, compression="zstd") as dense:
+        dense.record_event("dense", [PAYLOAD] * 9)
+        yield "compressed", outcome(lambda: registry.fetch_events_since("dense", 0))
+        yield "compressed as JSON", outcome(lambda: dense.fetch_events_json("dense", 0))
+        for broken in ("substr(payload, 2)", f"convert_to('{PAYLOAD}', 'UTF8')"):
+            rows(conninfo, f"UPDATE game_event SET payload = {broken} WHERE game_id = 'dense'")
+            for fetch in (dense.fetch_events_json, lambda *a: dense.fetch_events_since(*a).events):
+                yield "a damaged frame", outcome(lambda fetch=fetch: fetch("dense", 0))
     # A row that a constraint refuses: the server's own message quotes it.
     rows(conninfo, "ALTER TABLE game_event ADD CONSTRAINT never CHECK (sequence < 0) NOT VALID")
     try:
@@ -208,7 +216,7 @@ def test_nothing_that_is_returned_raised_or_logged_shows_a_secret(
     assert succeeded == [
         *("issue", "record", "record bytes", "record many", "fetch"),
         *("fetch as JSON", "iterate", "validate", "resume 0", "resume 1", "resume 2"),
-        *("a damaged payload unread", "registry"),
+        *("a damaged payload unread", "compressed", "compressed as JSON", "registry"),
     ]
     assert len(secrets.tokens) == 4
     formatter = logging.Formatter("%(name)s %(levelname)s %(message)s")
