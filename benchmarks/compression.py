@@ -194,7 +194,7 @@ def _way(
     migrate(conninfo)
     config = RegistryConfig(compression="zstd" if compression else None, pool_min_size=1)
     registry = stack.enter_context(GameSessionRegistry.connect(conninfo, config=config))
-    scheme = Zstd(b"") if compression else None
+    scheme = Zstd.by(b"") if compression else None
     if learned:
         for n, game in enumerate(learned):
             registry.record_events(f"learned-{n}", game)
@@ -202,7 +202,7 @@ def _way(
         with psycopg.connect(conninfo) as connection:
             row = connection.execute("SELECT content FROM payload_dictionary").fetchone()
             assert row is not None
-            scheme = Zstd(row[0])
+            scheme = Zstd.by(row[0])
         for n in range(len(learned)):
             registry.end_game(f"learned-{n}")
     return Way(kind, scheme, registry, conninfo)

@@ -79,10 +79,10 @@ class Payloads:
             return {}
         if unseen := {scheme for scheme in wanted if scheme not in self._schemes}:
             if 1 in unseen:
-                self._schemes[1] = Zstd(b"")
+                self._schemes[1] = Zstd.by(b"")
             if numbers := [scheme - 1 for scheme in unseen - {1}]:
                 rows = self._database.rows(queries.fetch_dictionaries, {"ids": numbers})
-                self._schemes.update({1 + number: Zstd(content) for number, content in rows})
+                self._schemes.update({1 + number: Zstd.by(content) for number, content in rows})
         return {scheme: self._schemes[scheme] for scheme in wanted if scheme in self._schemes}
 
     def train(self, size: int) -> TrainedDictionary:
@@ -100,7 +100,7 @@ class Payloads:
         samples = [sample for sample in found if sample]
         tried = samples[::5]
         content = zstd.train([sample for n, sample in enumerate(samples) if n % 5], size)
-        trained, without = (_together(tried, Zstd(using)) for using in (content, b""))
+        trained, without = (_together(tried, Zstd.by(using)) for using in (content, b""))
         if trained >= without:
             raise RegistryError(
                 "a dictionary would make these events no smaller: they have too little in common"
@@ -110,7 +110,7 @@ class Payloads:
         )
         assert row is not None  # an insert returns its row
         number: int = row[0]
-        self._schemes[1 + number] = Zstd(content)
+        self._schemes[1 + number] = Zstd.by(content)
         self._newest = 1 + number
         return TrainedDictionary(
             number, len(content), len(tried), sum(map(len, tried)), without, trained
@@ -122,7 +122,7 @@ class Payloads:
         else:
             row = row_within(connection, queries.newest_dictionary, {}, savepoint=False)
         scheme, content = (1 + row[0], row[1]) if row else (1, b"")
-        self._schemes.setdefault(scheme, Zstd(content))
+        self._schemes.setdefault(scheme, Zstd.by(content))
         self._newest = scheme
         return scheme
 

@@ -7,7 +7,7 @@ dictionary, 1 + n is zstd with the dictionary n.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .config import LARGEST_MESSAGE
 from .errors import PayloadUnreadable, RegistryError
@@ -25,38 +25,35 @@ _LEVEL = 3
 
 
 class Zstd(threading.local):
-    """Compresses and decompresses by one dictionary.
+    """Compresses and decompresses by one dictionary, or by none.
 
-    Safe from any thread: each makes a compressor of its own, which is what zstd asks for, at its
-    first use. `dictionary` is b"" for none.
+    Safe from any thread: they share the dictionary, and each makes a compressor of its own at its
+    first use, which is what zstd asks for.
     """
 
-    def __init__(self, dictionary: bytes) -> None:
-        if not INSTALLED:
-            raise RegistryError(MISSING)
-        self._dictionary = dictionary
-        known = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
+    def __init__(self, known: zstandard.ZstdCompressionDict | None) -> None:
+        self._known = known
         self._format = zstandard.FORMAT_ZSTD1_MAGICLESS
-        # A frame says nothing that the row says already. The size of its content costs no byte
-        # in a small one, and without it a reader could not tell how much to make room for.
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            _LEVEL,
-            format=self._format,
-            write_checksum=False,
-            write_dict_id=False,
-            write_content_size=True,
-        )
-        if known is not None:
-            known.precompute_compress(compression_params=parameters)
         self.compress = zstandard.ZstdCompressor(
-            compression_params=parameters, dict_data=known
+            compression_params=_parameters(), dict_data=known
         ).compress
         self._decompress = zstandard.ZstdDecompressor(
             dict_data=known, format=self._format
         ).decompress
 
-    def __reduce__(self) -> tuple[type[Zstd], tuple[bytes]]:
-        return Zstd, (self._dictionary,)
+    @classmethod
+    def by(cls, dictionary: bytes) -> Zstd:
+        """By the dictionary of these bytes; b"" is none."""
+        if not INSTALLED:
+            raise RegistryError(MISSING)
+        if not dictionary:
+            return cls(None)
+        known = zstandard.ZstdCompressionDict(dictionary)
+        known.precompute_compress(compression_params=_parameters())
+        return cls(known)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Zstd], tuple[bytes]]:
+        return Zstd.by, (self._known.as_bytes() if self._known else b"",)
 
     def decompress(self, data: bytes) -> bytes:
         """Raises ValueError for what `compress` has not made.
@@ -71,6 +68,18 @@ class Zstd(threading.local):
         except zstandard.ZstdError:
             pass
         raise ValueError("not a frame of this dictionary")
+
+
+def _parameters() -> zstandard.ZstdCompressionParameters:
+    # A frame says nothing that the row says already. The size of its content costs no byte in a
+    # small one, and without it a reader could not tell how much to make room for.
+    return zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL,
+        format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+        write_checksum=False,
+        write_dict_id=False,
+        write_content_size=True,
+    )
 
 
 Schemes = Mapping[int, Zstd]

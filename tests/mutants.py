@@ -821,8 +821,8 @@ MUTANTS = [
         "dictionary-of-another-number",
         "compression",
         "registry/storage.py",
-        "{1 + number: Zstd(content) for number, content in rows}",
-        "{2 + number: Zstd(content) for number, content in rows}",
+        "{1 + number: Zstd.by(content) for number, content in rows}",
+        "{2 + number: Zstd.by(content) for number, content in rows}",
         COMPRESSION + "test_who_was_open_before_the_dictionary_reads_by_it",
     ),
     mutant(

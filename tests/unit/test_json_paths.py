@@ -239,6 +239,10 @@ FRAGMENTS = st.sampled_from(
 @example(b"18446744073709551616")
 @example(b'"\\ud800"')
 @example(b"\xef\xbb\xbf1")
+@example(b'"\xff"')
+@example(b'"\xed\xa0\x80"')
+@example(b'"\\ud83dx\\ude00"')
+@example(b"[1]\x00")
 @example(b"[" * 150 + b"]" * 150)
 def test_what_is_read_does_not_depend_on_the_path_even_if_nobody_here_wrote_it(data: bytes) -> None:
     assert FAST is not None

@@ -28,7 +28,7 @@ DICTIONARY = zstd.train(MOVES, 2_048)
 
 @pytest.fixture(params=[b"", DICTIONARY], ids=["plain", "dictionary"])
 def scheme(request: pytest.FixtureRequest) -> Zstd:
-    return Zstd(request.param)
+    return Zstd.by(request.param)
 
 
 def test_what_goes_in_comes_out(scheme: Zstd) -> None:
@@ -46,7 +46,7 @@ def test_what_goes_in_comes_out(scheme: Zstd) -> None:
 
 
 def test_a_dictionary_makes_small_payloads_smaller_and_does_not_name_itself() -> None:
-    with_it, without = Zstd(DICTIONARY), Zstd(b"")
+    with_it, without = Zstd.by(DICTIONARY), Zstd.by(b"")
     made = [with_it.compress(move) for move in MOVES[::50]]
     assert sum(map(len, made)) < 0.6 * sum(map(len, MOVES[::50]))
     assert sum(map(len, made)) < 0.7 * sum(len(without.compress(move)) for move in MOVES[::50])
@@ -110,7 +110,7 @@ def test_too_little_to_train_on_is_said(samples: list[bytes]) -> None:
 
 
 def test_why_a_row_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = {1: Zstd(b"")}
+    some = {1: Zstd.by(b"")}
     assert why_unreadable(1, {}) == why_unreadable(3, some)
     assert "damaged" in why_unreadable(3, some)
     assert "dictionary 4 is not in payload_dictionary" in why_unreadable(11, some)
