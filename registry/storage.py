@@ -74,7 +74,7 @@ class Payloads:
 
         One more round trip when a dictionary is among them that was not seen before.
         """
-        wanted = {codec >> 1 for codec in codecs} - {0}
+        wanted = {codec >> 1 for codec in set(codecs)} - {0}
         if not zstd.INSTALLED:
             return {}
         if unseen := {scheme for scheme in wanted if scheme not in self._schemes}:
