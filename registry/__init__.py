@@ -18,6 +18,7 @@ from .errors import (
     LogCorrupted,
     OutcomeUnknown,
     PayloadTooLarge,
+    PayloadUnreadable,
     RegistryError,
     RegistryUnavailable,
     SchemaMismatch,
@@ -32,15 +33,15 @@ from .model import (
     Acknowledgement,
     Cleanup,
     Continuity,
-    GameEvent,
     GameSession,
     Heartbeats,
     IssuedSession,
-    Replay,
     Resumption,
     SessionState,
 )
+from .replay import GameEvent, Replay, ReplayJson
 from .schema import migrate
+from .storage import TrainedDictionary
 
 __all__ = [
     "Acknowledgement",
@@ -62,10 +63,12 @@ __all__ = [
     "LogCorrupted",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "PayloadUnreadable",
     "RegistryConfig",
     "RegistryError",
     "RegistryUnavailable",
     "Replay",
+    "ReplayJson",
     "Resumption",
     "SchemaMismatch",
     "SequenceConflict",
@@ -75,5 +78,6 @@ __all__ = [
     "SessionState",
     "SessionTakenOver",
     "TokenReused",
+    "TrainedDictionary",
     "migrate",
 ]

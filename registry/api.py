@@ -16,6 +16,7 @@ from .database import Database
 from .errors import InvalidArgument
 from .log import Log
 from .sessions import Sessions
+from .storage import Payloads
 from .upkeep import Upkeep
 from .writer import Writer
 
@@ -71,20 +72,21 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         if not isinstance(conninfo, str):
             raise InvalidArgument("conninfo must be a str")
         config = _config(config)
+        registry = cls.__new__(cls)
         database = Database.open(conninfo, config)
         try:
+            registry._use(database, config)
             with database.connection() as connection:
                 schema.check(connection)
         except BaseException:
             database.close()
             raise
-        registry = cls.__new__(cls)
-        registry._use(database, config)
         return registry
 
     def _use(self, database: Database, config: RegistryConfig) -> None:
         self._database = database
         self._writer = Writer(database, config)
+        self._payloads = Payloads(database, config)
         self.config = config
         _opened.add(self)
 

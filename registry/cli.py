@@ -1,4 +1,4 @@
-"""The command line: migrate, rollback, status, renew-epochs, demo.
+"""The command line: migrate, rollback, status, renew-epochs, train-dictionary, demo.
 
 Exit codes: 0 done, 1 an error (one message on stderr), 2 wrong usage, 130 interrupted.
 """
@@ -72,6 +72,17 @@ def renew_epochs(options: argparse.Namespace) -> None:
     print("every game's log has a new epoch")
 
 
+def train_dictionary(options: argparse.Namespace) -> None:
+    """Train a compression dictionary on recorded events, and say what it does for others."""
+    with GameSessionRegistry.connect(options.database) as registry:
+        made = registry.train_dictionary(size=options.size)
+    print(
+        f"dictionary {made.number} of {made.size} bytes: {made.events} events that it was not "
+        f"trained on take {made.compressed} bytes with it, {made.without} compressed without, "
+        f"{made.plain} as they are"
+    )
+
+
 def demo(argv: Sequence[str]) -> int:
     """Play the demonstration, which has its own options and needs the extra `demo`."""
     try:
@@ -94,6 +105,7 @@ _COMMANDS = {
     "rollback": rollback,
     "status": status,
     "renew-epochs": renew_epochs,
+    "train-dictionary": train_dictionary,
 }
 
 
@@ -120,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     state.add_argument("--json", action="store_true", help="for programs")
     commands.add_parser(
         "renew-epochs", parents=[common], help="after a restore in place: no client goes on from it"
+    )
+    train = commands.add_parser(
+        "train-dictionary", parents=[common], help="learn from recorded events to compress them"
+    )
+    train.add_argument(
+        "--size", type=int, default=16_384, metavar="BYTES", help="at most (default: 16384)"
     )
     commands.add_parser("demo", help="play the demonstration (demo --help says how)")
     return parser

@@ -30,6 +30,11 @@ def _reaction(_: object, attribute: Attribute[str], value: object) -> None:
         raise InvalidArgument(f"{attribute.name} must be 'revoke' or 'refuse'")
 
 
+def _compression(_: object, attribute: Attribute[str | None], value: object) -> None:
+    if value not in (None, "zstd"):
+        raise InvalidArgument(f"{attribute.name} must be None or 'zstd'")
+
+
 def _flag(_: object, attribute: Attribute[bool], value: object) -> None:
     if not isinstance(value, bool):
         raise InvalidArgument(f"{attribute.name} must be True or False")
@@ -55,6 +60,10 @@ class RegistryConfig:
 
     max_payload_bytes: int = field(default=65_536, validator=_count)
     """The largest encoded payload of one event."""
+
+    compression: Literal["zstd"] | None = field(default=None, validator=_compression)
+    """Whether payloads are compressed, where that makes them smaller; `max_payload_bytes` counts
+    what they are before. Needs the extra `compression`, and so does whoever reads them."""
 
     replay_limit: int = field(default=1_000, validator=_count)
     """The most events in one page of a replay."""

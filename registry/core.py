@@ -10,16 +10,15 @@ from . import arguments
 from .config import RegistryConfig
 from .database import ATTEMPTS, Database, Params, Row
 from .errors import (
-    LogCorrupted,
     RegistryUnavailable,
     SessionExpired,
     SessionNotFound,
     SessionRevoked,
     SessionTakenOver,
 )
-from .model import GameEvent, GameSession, Replay, SessionState
-from .payloads import decode
+from .model import GameSession, SessionState
 from .queries import queries
+from .storage import Payloads
 
 SESSION_COLUMNS = 9
 """How many columns of a row make a session, in every query that returns one."""
@@ -30,6 +29,7 @@ class Core:
 
     config: RegistryConfig
     _database: Database
+    _payloads: Payloads
 
     def _session(self, session_id: str) -> GameSession:
         """A session whatever its state, or `SessionNotFound`."""
@@ -90,27 +90,3 @@ def session_from(row: Row) -> GameSession:
         expires_at=expires,
         state=SessionState(state),
     )
-
-
-def replay_from(game_id: str, after: int, row: Row) -> Replay:
-    """A page from the columns `epoch, head, floor, sequences, times, codecs, payloads`.
-
-    It has to go on from `after` without a hole; anything else is `LogCorrupted`.
-    """
-    epoch, head, floor, sequences, times, codecs, payloads = row
-    if sequences is None:
-        sequences = times = codecs = payloads = ()
-        if after < head:
-            raise LogCorrupted(game_id, after)
-    for expected, sequence in enumerate(sequences, after + 1):
-        if sequence != expected:
-            raise LogCorrupted(game_id, expected - 1)
-    if sequences and sequences[-1] > head:
-        raise LogCorrupted(game_id, head)
-    events = tuple(
-        GameEvent(sequence, decode(codec, payload), recorded_at)
-        for sequence, recorded_at, codec, payload in zip(
-            sequences, times, codecs, payloads, strict=True
-        )
-    )
-    return Replay(events, head, floor, epoch, more=after + len(events) < head)

@@ -172,6 +172,20 @@ class LogCorrupted(RegistryError):
         self.sequence = sequence
 
 
+class PayloadUnreadable(RegistryError):
+    """The payload of the event `sequence` of `game_id` is stored but cannot be read here."""
+
+    DAMAGED = (
+        "its row was damaged or changed outside this library; restore it, "
+        "or prune_events past it, or end_game"
+    )
+
+    def __init__(self, game_id: str, sequence: int, why: str) -> None:
+        super().__init__(f"event {sequence} of game {game_id!r} cannot be read: {why}")
+        self.game_id = game_id
+        self.sequence = sequence
+
+
 class SchemaMismatch(RegistryError):
     """The database's schema is not the one that this version of the library works with."""
 

@@ -13,7 +13,7 @@ from psycopg.types.numeric import Int8
 
 from . import arguments
 from .config import LARGEST_MESSAGE
-from .core import Core, optional_int8, replay_from
+from .core import Core, optional_int8
 from .database import row_within
 from .errors import (
     AheadOfLog,
@@ -23,9 +23,9 @@ from .errors import (
     InvalidArgument,
     RegistryUnavailable,
 )
-from .model import Acknowledgement, GameEvent, Replay
-from .payloads import encode
+from .model import Acknowledgement
 from .queries import queries
+from .replay import GameEvent, Replay, ReplayJson, replay_from
 from .writer import Append, Writer, record_within
 
 
@@ -68,7 +68,7 @@ class Log(Core):
         Concurrency: appends to one game queue for its row and get consecutive sequences in
         the order of their commits; other games do not wait. One round trip.
         """
-        codec, data = encode(payload, self.config.max_payload_bytes)
+        codec, data = self._payloads.encode(payload, connection)
         append = Append(
             arguments.text_id("game_id", game_id),
             (codec,),
@@ -101,8 +101,7 @@ class Log(Core):
         """
         arguments.text_id("game_id", game_id)
         encoded = [
-            encode(payload, self.config.max_payload_bytes)
-            for payload in arguments.many("payloads", payloads)
+            self._payloads.encode(payload) for payload in arguments.many("payloads", payloads)
         ]
         if not encoded:
             return range(0)
@@ -136,9 +135,12 @@ class Log(Core):
             AheadOfLog: `sequence` was never given out.
             LogCorrupted: the log's rows were changed by hand.
             RegistryUnavailable: the database did not answer in time.
+            A payload that cannot be read is `PayloadUnreadable` when `Replay.events` is first
+            looked at.
 
         Concurrency: one snapshot, no lock. A reader that has seen n never later finds a new
-        event at or below n. One round trip.
+        event at or below n. One round trip, and one more at the first sight of a compression
+        dictionary.
         """
         arguments.optional_uuid("epoch", epoch)
         row = self._database.row(
@@ -158,7 +160,20 @@ class Log(Core):
             raise AheadOfLog(head)
         if sequence < floor:
             raise HistoryPruned(floor, head)
-        return replay_from(game_id, sequence, row)
+        return replay_from(game_id, sequence, row, self._payloads.schemes)
+
+    def fetch_events_json(
+        self, game_id: str, sequence: int, *, epoch: UUID | None = None, limit: int | None = None
+    ) -> ReplayJson:
+        """The same page as one JSON document, for a server that only forwards it.
+
+        Payloads are not decoded, which is most of the work of a read: see `ReplayJson.document`
+        for what it looks like. `Replay.json` gives the same of any page, as that of a `resume`.
+
+        Args, Raises, Concurrency: as `fetch_events_since`; and `PayloadUnreadable`, for an event
+        that cannot be decompressed.
+        """
+        return self.fetch_events_since(game_id, sequence, epoch=epoch, limit=limit).json()
 
     def iter_events_since(
         self,
@@ -181,7 +196,8 @@ class Log(Core):
 
         Raises:
             As `fetch_events_since`, also while iterating: `HistoryPruned` or `EpochMismatch`
-            when a prune or the end of the game overtakes the reader.
+            when a prune or the end of the game overtakes the reader. And `PayloadUnreadable`,
+            before the first event of the page that has the event.
 
         Concurrency: each page is a snapshot of its own; none is held in between. One round
         trip a page.

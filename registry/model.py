@@ -11,6 +11,8 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from .replay import Replay
+
 
 class SessionState(Enum):
     """Where a session stands, by the database's clock at the time of the call."""
@@ -63,31 +65,6 @@ class IssuedSession:
     head: int
     floor: int
     """What can be replayed now is (floor, head]."""
-
-
-@frozen
-class GameEvent:
-    """One event of a game's log."""
-
-    sequence: int
-    payload: object = field(repr=False)
-    """Equal to what was recorded: a JSON value or bytes."""
-    recorded_at: datetime
-
-
-@frozen
-class Replay:
-    """One page of a log: events in order, without a hole."""
-
-    events: tuple[GameEvent, ...] = field(repr=False)
-    head: int
-    """The last sequence given out."""
-    floor: int
-    """Every event at or below it has been pruned."""
-    epoch: UUID
-    """Which log these sequences belong to; the client keeps it beside its position."""
-    more: bool
-    """Whether events follow this page."""
 
 
 @frozen

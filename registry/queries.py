@@ -14,6 +14,7 @@ class Queries:
     """Each attribute is the text of the file of that name."""
 
     acknowledge: bytes
+    add_dictionary: bytes
     claim_aged_games: bytes
     cleanup_aged_games: bytes
     cleanup_event_ids: bytes
@@ -21,6 +22,7 @@ class Queries:
     clock: bytes
     configure: bytes
     end_game: bytes
+    fetch_dictionaries: bytes
     fetch_events_since: bytes
     find_session: bytes
     get_session: bytes
@@ -29,6 +31,7 @@ class Queries:
     issue_resume_token: bytes
     list_sessions: bytes
     lock_game: bytes
+    newest_dictionary: bytes
     prune_events: bytes
     record_batch: bytes
     record_batch_checked: bytes
@@ -38,6 +41,7 @@ class Queries:
     renew_epochs: bytes
     resume: bytes
     revoke_session: bytes
+    sample_events: bytes
     settle_lineage: bytes
     stale_sessions: bytes
     validate_resume_token: bytes

@@ -14,13 +14,13 @@ from .core import (
     SESSION_COLUMNS,
     Core,
     optional_int8,
-    replay_from,
     require_live,
     session_from,
 )
 from .errors import InvalidToken, SessionNotFound, TokenReused
 from .model import Continuity, GameSession, Heartbeats, IssuedSession, Resumption
 from .queries import queries
+from .replay import replay_from
 from .tokens import ResumeToken, new_secret
 
 
@@ -120,7 +120,8 @@ class Sessions(Core):
 
         Concurrency: several calls at once with one token all succeed, one after another; the
         last one's generation is the one that can act. A refused call leaves the session as it
-        was, but for the revocation above. Locks the session's row. One round trip.
+        was, but for the revocation above. Locks the session's row. One round trip, and one more at
+        the first sight of a compression dictionary.
         """
         presented = ResumeToken.parse(token)
         arguments.whole("after", after)
@@ -148,7 +149,7 @@ class Sessions(Core):
         else:
             continuity, begin, missed = Continuity.CONTINUOUS, after, 0
         successor = presented if salt_in_force is None else presented.successor(salt_in_force)
-        replay = replay_from(session.game_id, begin, tuple(page))
+        replay = replay_from(session.game_id, begin, page, self._payloads.schemes)
         return Resumption(session, successor.text, continuity, missed, replay)
 
     def heartbeat(self, session_id: str, *, generation: int | None = None) -> GameSession:

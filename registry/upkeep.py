@@ -7,6 +7,7 @@ from .core import Core
 from .database import Params, execute
 from .model import Cleanup
 from .queries import queries
+from .storage import TrainedDictionary
 
 
 class Upkeep(Core):
@@ -70,6 +71,34 @@ class Upkeep(Core):
         `EpochMismatch`. One round trip.
         """
         self._database.rows(queries.renew_epochs, {})
+
+    def train_dictionary(self, *, size: int = 16_384) -> TrainedDictionary:
+        """Trains a compression dictionary on this installation's own events, and stores it.
+
+        Without one, small payloads hardly compress: each has to say all that is the same in
+        all of them. This registry compresses by it from now on (if `config.compression` is
+        set), others from when they are next opened; every registry reads by it at once. Train
+        one when there are typical events, and again when they have changed much: each stays
+        stored for good, since old rows need it.
+
+        Args:
+            size: most bytes of the dictionary, 256 to 1 MiB. A large one is not better.
+
+        Returns:
+            Its number, and what it does for a part of the events that it was not trained on.
+
+        Raises:
+            InvalidArgument: the size is out of range.
+            RegistryError: there are too few events, it would make them no smaller, or the extra
+                `compression` is not installed; nothing was stored.
+            OutcomeUnknown: the connection broke; train again, a dictionary too many is harmless.
+            RegistryUnavailable: the database did not answer in time; safe to retry.
+
+        Concurrency: locks nothing, reads at most some ten thousand recent events in a statement
+        that is bounded, then computes for a second or so. Two round trips, and one for each
+        new dictionary that the events sampled were compressed by.
+        """
+        return self._payloads.train(arguments.whole("size", size, 256, 2**20))
 
     def _until_done(self, query: bytes, limits: Params, batch: int) -> int:
         total = 0

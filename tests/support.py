@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from registry import migrate
 
-TABLES = ["game", "game_session", "game_event", "game_event_id"]
+TABLES = ["game", "game_session", "game_event", "game_event_id", "payload_dictionary"]
 
 
 class Server:

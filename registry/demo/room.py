@@ -8,7 +8,7 @@ from uuid import UUID
 from attrs import define
 
 from ..api import GameSessionRegistry
-from ..model import GameEvent
+from ..replay import GameEvent
 from .wire import Connection, Cut, Message
 
 PAGE = 25

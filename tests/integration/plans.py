@@ -279,5 +279,5 @@ def named_indexes(query: str) -> list[set[str]]:
     """The indexes that the comment of a query's file says carry it; alternatives together."""
     said = re.search(r"\bIndex(?:es)?: ([^.;]*)", comment(query))
     parts = said[1].split(",") if said else []
-    named = [set(re.findall(r"\b(?:game|lineage)_\w+\b", part)) for part in parts]
+    named = [set(re.findall(r"\b(?:game|lineage|payload)_\w+\b", part)) for part in parts]
     return [alternatives for alternatives in named if alternatives]

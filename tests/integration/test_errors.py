@@ -34,6 +34,7 @@ from registry import (
     LogCorrupted,
     OutcomeUnknown,
     PayloadTooLarge,
+    PayloadUnreadable,
     RegistryConfig,
     RegistryError,
     RegistryUnavailable,
@@ -241,6 +242,15 @@ def log_corrupted(scene: Scene) -> list[Call]:
     ]
 
 
+def payload_unreadable(scene: Scene) -> list[Call]:
+    rows(scene.conninfo, "UPDATE game_event SET payload = '{' WHERE sequence = 6")
+    registry = scene.registry
+    return [
+        lambda: registry.fetch_events_since("chess", 5).events,
+        lambda: list(registry.iter_events_since("chess", 3)),
+    ]
+
+
 def schema_mismatch(scene: Scene) -> list[Call]:
     def without(table: str, call: Call) -> Call:
         def run() -> None:
@@ -329,6 +339,7 @@ CASES: dict[type[RegistryError], Callable[[Scene], list[Call]]] = {
     EpochMismatch: epoch_mismatch,
     SequenceConflict: sequence_conflict,
     LogCorrupted: log_corrupted,
+    PayloadUnreadable: payload_unreadable,
     SchemaMismatch: schema_mismatch,
     RegistryUnavailable: registry_unavailable,
     OutcomeUnknown: outcome_unknown,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from uuid import uuid4
 
@@ -25,6 +27,7 @@ from probes import (
     value,
 )
 from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool
 from support import Clock, wait_until
 
 from registry import (
@@ -39,6 +42,7 @@ from registry import (
     InvalidPayload,
     InvalidToken,
     LogCorrupted,
+    PayloadUnreadable,
     SequenceConflict,
     SessionExpired,
     SessionNotFound,
@@ -560,6 +564,101 @@ def test_a_game_begun_again_under_the_iterator_is_said(registry: Registry) -> No
     registry.record_events("chess", range(10))
     with pytest.raises(EpochMismatch):
         next(events)
+
+
+READS: list[Callable[[Registry], Callable[..., object]]] = [
+    lambda registry: registry.fetch_events_since,
+    lambda registry: registry.fetch_events_json,
+]
+
+
+@pytest.mark.parametrize("which", READS, ids=["events", "json"])
+def test_a_page_is_refused_alike_as_events_and_as_json(
+    registry: Registry, conninfo: str, which: Callable[[Registry], Callable[..., object]]
+) -> None:
+    fetch = which(registry)
+    with pytest.raises(GameNotFound):
+        fetch("chess", 0)
+    registry.record_events("chess", range(10))
+    registry.prune_events("chess", 4)
+    with pytest.raises(HistoryPruned) as pruned:
+        fetch("chess", 3)
+    assert (pruned.value.floor, pruned.value.head) == (4, 10)
+    with pytest.raises(AheadOfLog):
+        fetch("chess", 11)
+    with pytest.raises(EpochMismatch):
+        fetch("chess", 4, epoch=uuid4())
+    for bad in ({"limit": 0}, {"epoch": "x"}):
+        with pytest.raises(InvalidArgument):
+            fetch("chess", 4, **bad)
+    rows(conninfo, "DELETE FROM game_event WHERE sequence = 7")
+    with pytest.raises(LogCorrupted) as corrupted:
+        fetch("chess", 4)
+    assert corrupted.value.sequence == 6
+
+
+def test_a_page_as_json_says_the_same_and_where_to_go_on(registry: Registry) -> None:
+    registry.record_events("chess", [{"a": [1, {"b": None}]}, b"\0\xff", "\u2028€", 2**70, None])
+    after, told = 0, []
+    while True:
+        made = registry.fetch_events_json("chess", after, limit=2)
+        page = registry.fetch_events_since("chess", after, limit=2)
+        assert made == page.json()
+        said = json.loads(made.document)
+        assert (said["head"], said["floor"], said["more"]) == (page.head, page.floor, page.more)
+        assert said["epoch"] == str(page.epoch)
+        for event, read in zip(said["events"], page.events, strict=True):
+            at = datetime.fromisoformat(event["recorded_at"].replace("Z", "+00:00"))
+            assert (event["sequence"], at) == (read.sequence, read.recorded_at)
+            told.append(b64decode(event["base64"]) if "base64" in event else event["payload"])
+        after = made.last
+        if not made.more:
+            break
+    assert told == [event.payload for event in registry.iter_events_since("chess", 0)]
+    assert after == 5
+    assert registry.fetch_events_json("chess", 5).last == 5
+    assert json.loads(registry.fetch_events_json("chess", 5).document)["events"] == []
+
+
+def test_a_resume_can_be_forwarded_as_json_too(registry: Registry) -> None:
+    registry.record_events("chess", [{"n": n} for n in range(5)])
+    token = registry.issue_resume_token("chess", "alice").token
+    resumed = registry.resume(token, after=2, limit=2)
+    assert resumed.replay.json() == registry.fetch_events_json("chess", 2, limit=2)
+
+
+def test_a_damaged_payload_is_said_when_it_is_looked_at(registry: Registry, conninfo: str) -> None:
+    registry.record_events("chess", range(4))
+    token = registry.issue_resume_token("chess", "alice").token
+    rows(conninfo, "UPDATE game_event SET payload = 'x' WHERE sequence = 3")
+    with pytest.raises(PayloadUnreadable) as caught:
+        list(registry.iter_events_since("chess", 0))
+    assert (caught.value.game_id, caught.value.sequence) == ("chess", 3)
+    resumed = registry.resume(token, after=0)
+    assert resumed.token, "the client gets its token all the same"
+    with pytest.raises(PayloadUnreadable):
+        resumed.replay.events  # noqa: B018
+    registry.prune_events("chess", 3)
+    assert numbers(registry, "chess", 3) == [4]
+
+
+def test_the_time_of_an_event_is_in_utc_whatever_the_server_or_the_callers_zone(
+    conninfo: str,
+) -> None:
+    zone = f"{conninfo} options='-c TimeZone=Asia/Kathmandu'"
+    with GameSessionRegistry.connect(zone) as registry:
+        registry.record_event("chess", "e4")
+        (event,) = registry.fetch_events_since("chess", 0).events
+        made = registry.fetch_events_json("chess", 0)
+    assert event.recorded_at.tzinfo is timezone.utc
+    with ConnectionPool(zone, min_size=1, max_size=1, open=True) as pool:
+        registry = GameSessionRegistry(pool)
+        (same,) = registry.fetch_events_since("chess", 0).events
+        assert same == event
+        assert same.recorded_at.utcoffset() == timedelta(hours=5, minutes=45)
+        assert registry.fetch_events_json("chess", 0) == made
+        with pool.connection() as connection:
+            assert connection.info.parameter_status("TimeZone") == "Asia/Kathmandu"
 
 
 def test_a_reader_never_waits_for_a_writer(registry: Registry, conninfo: str) -> None:

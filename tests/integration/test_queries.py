@@ -203,6 +203,7 @@ CASES = [
         use="ahead of the log",
         params=lambda s: acknowledge(QUIET, 0, s.head(QUIET) + 1),
     ),
+    Case(query="add_dictionary", use="any", params=lambda s: {"content": b"x"}),
     Case(
         query="claim_aged_games",
         use="a batch",
@@ -277,6 +278,7 @@ CASES = [
             *(f"id of {name}" for name in events(QUIET, s.floor(QUIET) + 1, s.floor(QUIET) + 10)),
         },
     ),
+    Case(query="fetch_dictionaries", use="any", params=lambda s: {"ids": [1, 2]}),
     Case(
         query="fetch_events_since",
         use="a quiet game from its floor",
@@ -369,6 +371,7 @@ CASES = [
         params=lambda s: {"game_id": game_id(HOT)},
         locks=lambda s: {game_id(HOT)},
     ),
+    Case(query="newest_dictionary", use="any", params=lambda s: {}),
     Case(
         query="prune_events",
         use="some of a quiet game",
@@ -462,6 +465,20 @@ CASES = [
         use="any",
         params=lambda s: session(QUIET, 0, generation=None),
         locks=lambda s: {session_name(QUIET, 0)},
+    ),
+    Case(
+        query="sample_events",
+        use="of many games",
+        params=lambda s: {"games": Int8(BATCH), "events": Int8(10 * BATCH), "bytes": Int8(2**20)},
+        rows=13 * BATCH,
+        buffers=40 * BATCH,
+    ),
+    Case(
+        query="sample_events",
+        use="of few games",
+        params=lambda s: {"games": Int8(10), "events": Int8(10 * BATCH), "bytes": Int8(2**17)},
+        rows=13 * BATCH,
+        buffers=40 * BATCH,
     ),
     Case(
         query="settle_lineage",

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 from probes import empty
 from psycopg import Connection
 from psycopg.pq import Trace
@@ -101,6 +101,7 @@ ONE_STATEMENT = [
     "record_event begins a game",
     "record_events",
     "fetch_events_since",
+    "fetch_events_json",
     "iter_events_since",
     "acknowledge",
     "acknowledge and prune",
@@ -145,6 +146,7 @@ def prepared(registry: GameSessionRegistry) -> dict[str, Callable[[], object]]:
         "record_event begins a game": lambda: registry.record_event("new game", 1),
         "record_events": lambda: registry.record_events("chess", [b"x"] * 50),
         "fetch_events_since": lambda: registry.fetch_events_since("chess", 0),
+        "fetch_events_json": lambda: registry.fetch_events_json("chess", 0),
         "iter_events_since": lambda: list(registry.iter_events_since("chess", 0)),
         "acknowledge": lambda: registry.acknowledge(bob, 5),
         "acknowledge and prune": lambda: registry.acknowledge(alone, 5),
@@ -175,7 +177,7 @@ def test_on_a_callers_pool_a_call_is_one_round_trip_too(callers: Wire, call: str
 
 
 def test_the_table_of_calls_is_complete() -> None:
-    several = {"end_game", "cleanup_expired_sessions", "renew_epochs"}
+    several = {"end_game", "cleanup_expired_sessions", "renew_epochs", "train_dictionary"}
     not_calls = {"connect", "migrate", "close", "config"}
     public = {name for name in dir(GameSessionRegistry) if not name.startswith("_")}
     assert public - several - not_calls == {name.split()[0] for name in ONE_STATEMENT[:-1]}
@@ -238,6 +240,35 @@ def test_the_end_of_a_game_is_a_few_round_trips(owned: Wire) -> None:
     sent = owned.sent(lambda: registry.end_game("chess"))
     assert sent.others == 0
     assert sent.round_trips == 1 + 3 + 1  # where it stands, three batches, the rest
+
+
+def test_compression_asks_once_for_the_newest_dictionary_and_once_for_each_unseen(
+    conninfo: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("zstandard")
+    config = evolve(CONFIG, compression="zstd", max_events_per_game=10_000)
+    moves = [{"move": "e4", "by": "white", "n": n} for n in range(2_000)]
+    with GameSessionRegistry.connect(conninfo, config=config) as trainer:
+        trainer.record_events("chess", moves)
+        trainer.train_dictionary(size=1_024)
+    with GameSessionRegistry.connect(conninfo, config=config) as registry:
+        registry.fetch_events_since("chess", 2_000)
+        writer = Wire(registry, tmp_path)
+        token = registry.issue_resume_token("chess", "alice").token
+        for trips in (2, 1, 1):
+            assert (
+                writer.sent(lambda: registry.record_event("chess", moves[0])).round_trips == trips
+            )
+    with GameSessionRegistry.connect(conninfo, config=CONFIG) as registry:
+        registry.get_session(registry.list_sessions("chess")[0].session_id)
+        reader = Wire(registry, tmp_path)
+        for call, trips in [
+            (lambda: registry.fetch_events_since("chess", 1_990, limit=10), 1),
+            (lambda: registry.resume(token, after=2_000), 2),
+            (lambda: registry.resume(token, after=2_000), 1),
+            (lambda: registry.fetch_events_json("chess", 2_000), 1),
+        ]:
+            assert reader.sent(call).round_trips == trips
 
 
 def test_a_cleanup_of_nothing_is_a_few_round_trips(owned: Wire) -> None:

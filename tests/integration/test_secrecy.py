@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from probes import empty, hold_game, hold_session, in_thread, rows, until_blocked, value
+from probes import configured, empty, hold_game, hold_session, in_thread, rows, until_blocked, value
 from support import wait_until
 
 from registry import (
@@ -119,6 +119,7 @@ def a_session_with_failures(
         "single payload": lambda: registry.record_events("chess", PAYLOAD),
         "token as game": lambda: registry.record_event(issued.token * 9, event),
         "fetch": lambda: registry.fetch_events_since("chess", 0),
+        "fetch as JSON": lambda: registry.fetch_events_json("chess", 0),
         "iterate": lambda: list(registry.iter_events_since("chess", 0)),
         "ahead": lambda: registry.fetch_events_since("chess", 99),
         "validate": lambda: registry.validate_resume_token(issued.token),
@@ -153,6 +154,18 @@ def a_session_with_failures(
             yield name, outcome(call)
         finally:
             rows(conninfo, f"ALTER TABLE hidden RENAME TO {table}")
+    damage = "UPDATE game_event SET payload = substr(payload, 1, 30) WHERE sequence = 1"
+    rows(conninfo, damage)
+    yield "a damaged payload", outcome(lambda: registry.fetch_events_since("chess", 0).events)
+    yield "a damaged payload unread", outcome(lambda: registry.fetch_events_since("chess", 0))
+    with configured(conninfo, compression="zstd") as dense:
+        dense.record_event("dense", [PAYLOAD] * 9)
+        yield "compressed", outcome(lambda: registry.fetch_events_since("dense", 0))
+        yield "compressed as JSON", outcome(lambda: dense.fetch_events_json("dense", 0))
+        for broken in ("substr(payload, 2)", f"convert_to('{PAYLOAD}', 'UTF8')"):
+            rows(conninfo, f"UPDATE game_event SET payload = {broken} WHERE game_id = 'dense'")
+            for fetch in (dense.fetch_events_json, lambda *a: dense.fetch_events_since(*a).events):
+                yield "a damaged frame", outcome(lambda fetch=fetch: fetch("dense", 0))
     # A row that a constraint refuses: the server's own message quotes it.
     rows(conninfo, "ALTER TABLE game_event ADD CONSTRAINT never CHECK (sequence < 0) NOT VALID")
     try:
@@ -201,8 +214,9 @@ def test_nothing_that_is_returned_raised_or_logged_shows_a_secret(
             succeeded.append(name)
             secrets.check(f"{outcome!r} {outcome}", f"the repr of {name}")
     assert succeeded == [
-        *("issue", "record", "record bytes", "record many", "fetch", "iterate", "validate"),
-        *("resume 0", "resume 1", "resume 2", "registry"),
+        *("issue", "record", "record bytes", "record many", "fetch"),
+        *("fetch as JSON", "iterate", "validate", "resume 0", "resume 1", "resume 2"),
+        *("a damaged payload unread", "compressed", "compressed as JSON", "registry"),
     ]
     assert len(secrets.tokens) == 4
     formatter = logging.Formatter("%(name)s %(levelname)s %(message)s")

@@ -132,3 +132,15 @@ def test_epochs_are_renewed(conninfo: str, capsys: pytest.CaptureFixture[str]) -
         assert main(["renew-epochs", "--database", conninfo]) == 0
         assert "new epoch" in capsys.readouterr().out
         assert registry.fetch_events_since("g", 0).epoch != known
+
+
+def test_a_dictionary_is_trained(conninfo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train-dictionary", "--size", "1024", "--database", conninfo]
+    assert main(command) == 1
+    assert "not enough" in capsys.readouterr().err
+    with GameSessionRegistry.connect(conninfo) as registry:
+        registry.record_events("g", [{"move": "e4", "by": "white", "n": n} for n in range(2_000)])
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("dictionary 1 of ")
+    assert "400 events" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 SHIPPED = {"sql": "*.sql", "migrations": "*.sql", "examples/data": "*.pgn"}
 PROGRAM = """
-import json
+import json, sys
 from registry import EmbeddedPostgres, GameSessionRegistry, migrate
 from registry.resources import folder
 
@@ -25,6 +26,7 @@ with EmbeddedPostgres() as server:
     applied = migrate(server.conninfo)
     with GameSessionRegistry.connect(server.conninfo) as registry:
         sequence = registry.record_event("game", {"move": "e4"})
+        assert not {"msgspec", "zstandard"} & sys.modules.keys()
         payload = registry.fetch_events_since("game", 0).events[0].payload
 names = ["sql", "migrations", "demo/data"]
 print(json.dumps([applied, sequence, payload, [str(folder(name)) for name in names]]))
@@ -104,6 +106,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) 
         if line.startswith("Requires-Dist") and "extra ==" not in line
     }
     assert required == {"attrs", "psycopg", "psycopg-pool", "yoyo-migrations"}
+    for extra, package in {"fast": "msgspec", "compression": "zstandard"}.items():
+        assert re.search(rf'^Requires-Dist: {package}.*extra == "{extra}"$', metadata, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import json
 import sys
 from array import array
 from collections import OrderedDict, namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -17,8 +17,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry import InvalidArgument, InvalidPayload, PayloadTooLarge, RegistryError
+from registry import InvalidArgument, InvalidPayload, PayloadTooLarge, RegistryError, payloads
+from registry.jsontext import FAST, STANDARD, JsonText
 from registry.payloads import DEEPEST, JSON, RAW, decode, encode
+
+PATHS = [
+    pytest.param(STANDARD, id="json"),
+    pytest.param(
+        FAST, id="msgspec", marks=pytest.mark.skipif(FAST is None, reason="needs the extra `fast`")
+    ),
+]
 
 ANY_SIZE = 2**31
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -33,6 +41,14 @@ SCALARS = (
 JSON_VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=30
 )
+
+
+@pytest.fixture(params=PATHS, autouse=True, scope="module")
+def json_text(request: pytest.FixtureRequest) -> Iterator[JsonText]:
+    """Every test here holds for each way to write and read JSON."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payloads, "json_text", request.param)
+        yield request.param
 
 
 def round_trip(payload: object) -> object:
