@@ -11,6 +11,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from . import schema
+from .beats import Beats
 from .config import RegistryConfig
 from .database import Database
 from .errors import InvalidArgument
@@ -86,6 +87,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
     def _use(self, database: Database, config: RegistryConfig) -> None:
         self._database = database
         self._writer = Writer(database, config)
+        self._beats = Beats(database, config, self._beat)
         self._payloads = Payloads(database, config)
         self.config = config
         _opened.add(self)
@@ -102,7 +104,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
 
         Events that wait to be recorded are recorded first; whoever comes later is refused.
         """
-        self._writer.close()
+        self._writer.combiner.close()
+        self._beats.combiner.close()
         self._database.close()
 
     def __enter__(self) -> GameSessionRegistry:
@@ -125,7 +128,8 @@ def _disown() -> None:
     why = "this process was forked after the registry was opened: open another one in it"
     for registry in _opened:
         registry._database.refuse(why)
-        registry._writer.refuse(why)
+        registry._writer.combiner.refuse(why)
+        registry._beats.combiner.refuse(why)
 
 
 if hasattr(os, "register_at_fork"):

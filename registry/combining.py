@@ -18,7 +18,8 @@ from itertools import count, pairwise
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
-from .errors import OutcomeUnknown, RegistryUnavailable
+from .config import RegistryConfig
+from .errors import OutcomeUnknown, RegistryError, RegistryUnavailable
 
 J = TypeVar("J")
 A = TypeVar("A")
@@ -28,6 +29,9 @@ MOST_WRITERS: Final = 4
 
 PATIENCE: Final = 0.02
 """Seconds that a call waits before it asks for another writer."""
+
+UNCOUNTED: Final = 256
+"""Calls that came since a writer last looked; from here on the callers weigh them themselves."""
 
 IDLE: Final = 2.0
 """Seconds without work after which a writer ends, so that it keeps no forgotten registry alive."""
@@ -52,6 +56,13 @@ class Call(Generic[J, A]):
         # and the writer with them.
         self.follower: Call[J, A] | None = None
 
+    def settle(self, do: Callable[[J], A]) -> None:
+        """Does this call by itself."""
+        try:
+            self.answer = do(self.job)
+        except RegistryError as error:
+            self.error = error
+
 
 Batch = Mapping[str, Sequence[Call[J, A]]]
 """The calls to do together, by key, in the order in which they came."""
@@ -70,8 +81,7 @@ class Combiner(Generic[J, A]):
             key at a time, with the second argument True, and then it has to wait.
         most_waiting: weight of all that may wait at once.
         most_weight: weight of one batch, and a call more.
-        timeout: seconds that a call waits to be taken up.
-        grace: seconds that it waits for its answer after that; `together` should never need it.
+        config: a call waits for `pool_timeout` to be taken up.
     """
 
     def __init__(
@@ -82,16 +92,16 @@ class Combiner(Generic[J, A]):
         name: str,
         most_waiting: int,
         most_weight: int,
-        timeout: float,
-        grace: float,
+        config: RegistryConfig,
     ) -> None:
         self._do_alone = alone
         self._do_together = together
         self._name = name
         self._most_waiting = most_waiting
         self._most_weight = most_weight
-        self._timeout = timeout
-        self._grace = grace
+        self._timeout = config.pool_timeout
+        # More than `together` can take: its own waits are bounded by the same settings.
+        self._grace = 5 * (config.pool_timeout + config.statement_timeout)
         self._alone = allocate_lock()
         # Appended to by the callers and emptied by the writers, without a lock: deques are safe.
         self._inbox: deque[Call[J, A]] = deque()
@@ -122,18 +132,26 @@ class Combiner(Generic[J, A]):
                 return self._do_alone(job)
             finally:
                 self._alone.release()
+        if self._closed:
+            raise self._refusal()
         deadline = monotonic() + self._timeout
+        if len(self._inbox) >= UNCOUNTED:
+            with self._lock:
+                self._collect()
         if self._held >= self._most_waiting:
             self._wait_for_room(deadline)
         call: Call[J, A] = Call(key, job, weight)
         self._inbox.append(call)
-        if self._closed and self._withdraw(call):
-            raise self._refusal()
         try:
+            if self._closed and self._withdraw(call):
+                raise self._refusal()
             if not self._ring() and self._withdraw(call):
                 return self._do_alone(job)  # no thread can be begun any more
             if not call.turn.acquire(True, PATIENCE):
                 self._wait(call, deadline)
+        except BaseException:  # interrupted: if it was not begun, it never is
+            self._withdraw(call)
+            raise
         finally:
             if call.follower is not None:
                 call.follower.turn.release()
@@ -169,16 +187,17 @@ class Combiner(Generic[J, A]):
 
     def _ring(self) -> bool:
         """Sees to it that a writer looks for work; False if there is none and can be none."""
-        if not self._writers and not self._hire():
+        if not self._writers and not self._hire(1):
             return False
         if self._bell.locked():
             with suppress(RuntimeError):  # somebody else just did
                 self._bell.release()
         return True
 
-    def _hire(self) -> bool:
+    def _hire(self, most: int) -> bool:
+        """Begins a writer if there are fewer than that; False if there is none at all."""
         with self._lock:
-            if len(self._writers) < MOST_WRITERS:
+            if len(self._writers) < most:
                 writer = threading.Thread(target=self._serve, name=self._name, daemon=True)
                 try:
                     writer.start()
@@ -198,12 +217,14 @@ class Combiner(Generic[J, A]):
                     "nothing was done"
                 )
             if left <= -self._grace:
-                raise OutcomeUnknown("the answer did not come in time")
+                raise OutcomeUnknown(
+                    "the answer did not come in time: this may or may not have been done"
+                )
             if call.key not in self._writing:
                 if self._resting:
                     self._ring()
                 else:
-                    self._hire()
+                    self._hire(MOST_WRITERS)
             # Doubled, so that many that wait long cost little; to be woken ends it at once.
             pause = min(2 * pause, 0.2)
             call.turn.acquire(True, min(pause, max(left, PATIENCE)))
@@ -229,8 +250,8 @@ class Combiner(Generic[J, A]):
                     left = deadline - monotonic()
                     if left <= 0:
                         raise RegistryUnavailable(
-                            f"{self._held} bytes are waiting to be written already, and there was "
-                            f"no room within {self._timeout:g} s; nothing was done"
+                            "too many calls are waiting already, and there was no room for one "
+                            f"more within {self._timeout:g} s; nothing was done"
                         )
                     self._lock.wait(left)
             finally:
@@ -307,7 +328,8 @@ class Combiner(Generic[J, A]):
         except BaseException as error:
             for calls in batch.values():
                 for call in calls:
-                    call.error = call.error or copy(error)
+                    if call.answer is None and call.error is None:
+                        call.error = copy(error)
         finally:
             self._finish(batch, patient, again)
 
@@ -339,5 +361,7 @@ class Combiner(Generic[J, A]):
             self._resting -= 1
             if not rung and not self._inbox:
                 self._writers.discard(threading.current_thread())
+                if self._closed and self._bell.locked():
+                    self._bell.release()  # for the next that rests
                 return False
             return True

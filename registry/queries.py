@@ -27,6 +27,7 @@ class Queries:
     find_session: bytes
     get_session: bytes
     heartbeat: bytes
+    heartbeat_batch: bytes
     heartbeat_many: bytes
     issue_resume_token: bytes
     list_sessions: bytes

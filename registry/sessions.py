@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from psycopg.types.numeric import Int8
 
 from . import arguments
+from .beats import Beat, Beats
 from .core import (
     SESSION_COLUMNS,
     Core,
@@ -17,6 +18,7 @@ from .core import (
     require_live,
     session_from,
 )
+from .database import Row
 from .errors import InvalidToken, SessionNotFound, TokenReused
 from .model import Continuity, GameSession, Heartbeats, IssuedSession, Resumption
 from .queries import queries
@@ -26,6 +28,8 @@ from .tokens import ResumeToken, new_secret
 
 class Sessions(Core):
     """The part of the registry that knows who is connected."""
+
+    _beats: Beats
 
     def issue_resume_token(
         self, game_id: str, user_id: str, *, ttl: float | None = None
@@ -169,9 +173,7 @@ class Sessions(Core):
         """
         game_id, uuid = arguments.session_key(session_id)
         generation = arguments.optional_whole("generation", generation, 1)
-        params = {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)}
-        explain = partial(self._check_acting, session_id, generation)
-        return session_from(self._insist(queries.heartbeat, params, explain))
+        return session_from(self._beats.beat(Beat(session_id, game_id, uuid, generation)))
 
     def heartbeat_many(self, sessions: Iterable[str | tuple[str, int]]) -> Heartbeats:
         """Beats any number of sessions in one statement and says which of them are gone.
@@ -300,6 +302,16 @@ class Sessions(Core):
             {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)},
         )
         return None if row is None else session_from(row)
+
+    def _beat(self, beat: Beat) -> Row:
+        """Beats one session, and waits for it."""
+        params = {
+            "game_id": beat.game_id,
+            "id": beat.uuid,
+            "generation": optional_int8(beat.generation),
+        }
+        explain = partial(self._check_acting, beat.session_id, beat.generation)
+        return self._insist(queries.heartbeat, params, explain)
 
     def _standing(self, token: ResumeToken) -> tuple[GameSession, str]:
         """A token's session and whether it is 'valid', 'retired' or 'displaced' there.

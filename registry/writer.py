@@ -22,8 +22,8 @@ from .arrays import (
 from .combining import Batch, Call, Combiner
 from .config import RegistryConfig
 from .core import optional_int8
-from .database import ATTEMPTS, GRACE, Database, Params, Refused, Row, row_within
-from .errors import InvalidArgument, OutcomeUnknown, RegistryError, SequenceConflict
+from .database import ATTEMPTS, Database, Params, Refused, Row, row_within
+from .errors import InvalidArgument, OutcomeUnknown, SequenceConflict
 from .queries import queries
 
 IF_UNKNOWN: Final = (
@@ -70,14 +70,13 @@ class Writer:
 
     def __init__(self, database: Database, config: RegistryConfig) -> None:
         self._database = database
-        self._combiner: Combiner[Append, Recorded] = Combiner(
+        self.combiner: Combiner[Append, Recorded] = Combiner(
             self._alone,
             self._together,
             name="registry-writer",
             most_waiting=config.max_waiting_bytes,
             most_weight=MOST_WEIGHT,
-            timeout=config.pool_timeout,
-            grace=ATTEMPTS * (config.pool_timeout + config.statement_timeout + GRACE),
+            config=config,
         )
 
     def record(self, append: Append) -> Recorded:
@@ -86,15 +85,7 @@ class Writer:
         weight = ROW * len(payloads) + sum(map(len, payloads))
         if weight > LARGE and len(payloads) > 1:
             return self._alone(append)
-        return self._combiner.call(append.game_id, append, weight)
-
-    def refuse(self, why: str) -> None:
-        """Refuses further events."""
-        self._combiner.refuse(why)
-
-    def close(self) -> None:
-        """Refuses further events, and returns when those that wait are recorded."""
-        self._combiner.close()
+        return self.combiner.call(append.game_id, append, weight)
 
     def _alone(self, append: Append) -> Recorded:
         unknown = IF_UNKNOWN if append.event_id is None else None
@@ -129,18 +120,12 @@ class Writer:
                 if call.job.event_id is None:
                     call.error = copy(error)
                 else:
-                    self._by_itself(call)
+                    call.settle(self._alone)
         except (Refused, InvalidArgument):
             # One event that the server does not take must not fail the others.
             for call in calls:
-                self._by_itself(call)
+                call.settle(self._alone)
         return ()
-
-    def _by_itself(self, call: _Call) -> None:
-        try:
-            call.answer = self._alone(call.job)
-        except RegistryError as error:
-            call.error = error
 
     def _one_game(self, calls: Sequence[_Call]) -> None:
         """Appends to one game, and waits for it."""
@@ -214,7 +199,7 @@ class Writer:
         left = set(games).difference(owners[number - 1].key for number, *_ in verdicts)
         if patient and left:  # there is no such game
             for call in batch[games[0]]:
-                self._by_itself(call)
+                call.settle(self._alone)
             return ()
         ends: dict[str, tuple[_Call, int, int]] = {}
         following: dict[tuple[str, int | None], int] = {}
@@ -230,7 +215,7 @@ class Writer:
                 call.error = SequenceConflict(expected, sequence)
                 following[call.key, expected] = sequence
             else:  # it may have been recorded since the statement's snapshot
-                self._by_itself(call)
+                call.settle(self._alone)
         for call, sequence, floor in ends.values():
             call.answer = (sequence, floor)
         for twin in twins:
@@ -241,7 +226,7 @@ class Writer:
             elif twin.job.event_id is None and expected is not None and actual is not None:
                 twin.error = SequenceConflict(expected, actual)
             else:
-                self._by_itself(twin)
+                twin.settle(self._alone)
         return left
 
 
