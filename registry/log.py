@@ -66,7 +66,8 @@ class Log(Core):
                 safe even where the connection broke.
 
         Concurrency: appends to one game queue for its row and get consecutive sequences in
-        the order of their commits; other games do not wait. One round trip.
+        the order of their commits; other games do not wait. Calls of many threads share
+        statements. At most one round trip.
         """
         codec, data = self._payloads.encode(payload, connection)
         append = Append(
@@ -97,7 +98,7 @@ class Log(Core):
             OutcomeUnknown: the connection broke.
             RegistryUnavailable: nothing was recorded; safe to retry.
 
-        Concurrency: as `record_event`; no other event comes between. One round trip.
+        Concurrency: as `record_event`; no other event comes between. At most one round trip.
         """
         arguments.text_id("game_id", game_id)
         encoded = [
