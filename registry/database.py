@@ -184,33 +184,54 @@ class Database:
             arrays.adapt(connection)
             self._settled.add(connection)
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection[Any]]:
+    def connection(self) -> Lease:
         """A sound connection of the pool, in autocommit for the while."""
         if self._refusal:
             raise RegistryUnavailable(f"{self._refusal}; nothing was done")
-        deadline = monotonic() + self._config.pool_timeout
+        return Lease(self.pool, self._config)
+
+
+class Lease:
+    """A connection of the pool that is ours alone within the `with`, as we want it."""
+
+    __slots__ = ("_before", "_config", "_connection", "_pool")
+
+    def __init__(self, pool: Pool, config: RegistryConfig) -> None:
+        self._pool = pool
+        self._config = config
+
+    def __enter__(self) -> Connection[Any]:
+        config = self._config
+        deadline = monotonic() + config.pool_timeout
         while True:
             try:
-                connection = self.pool.getconn(timeout=max(deadline - monotonic(), 0.001))
+                connection = self._pool.getconn(timeout=max(deadline - monotonic(), 0.001))
             except psycopg.OperationalError as error:  # PoolTimeout, PoolClosed, TooManyRequests
                 raise RegistryUnavailable(
-                    f"no connection to the database within {self._config.pool_timeout:g} s "
+                    f"no connection to the database within {config.pool_timeout:g} s "
                     f"({type(error).__name__}): the server is down, or the pool is closed or "
                     "too small"
                 ) from None
-            before = connection.autocommit, connection.isolation_level
+            self._connection = connection
+            self._before = connection.autocommit, connection.isolation_level
             try:
-                with _giving_up(connection, self._config.statement_timeout + GRACE):
-                    if not _sound(connection):
-                        continue
+                _give_up_after(connection, config.statement_timeout + GRACE)
+                if _sound(connection):
                     _set_modes(connection, *_OURS)
-                    yield connection
-                    return
-            finally:
-                if not connection.closed:
-                    _restore(connection, *before)
-                self.pool.putconn(connection)
+                    return connection
+            except BaseException:
+                self.__exit__()
+                raise
+            self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        connection = self._connection
+        try:
+            if not connection.closed:
+                _restore(connection, *self._before)
+            del connection.wait
+        finally:
+            self._pool.putconn(connection)
 
 
 def _restore(
@@ -218,7 +239,7 @@ def _restore(
 ) -> None:
     """Gives a connection back as it was; one that does not answer any more, closed."""
     try:
-        if connection.info.transaction_status != TransactionStatus.IDLE:
+        if connection.pgconn.transaction_status != TransactionStatus.IDLE:
             connection.rollback()
         _set_modes(connection, autocommit, isolation)
     except psycopg.Error:
@@ -235,12 +256,11 @@ def _set_modes(
         connection.isolation_level = isolation
 
 
-@contextmanager
-def _giving_up(connection: Connection[Any], seconds: float) -> Iterator[None]:
+def _give_up_after(connection: Connection[Any], seconds: float) -> None:
     """Bounds each wait for the server: it may be past timing out a statement by itself.
 
-    The connection is ours alone for the while, so its `wait` can be stood in for; a class of
-    connections would do for a pool of our own, but not for a caller's.
+    The connection is ours alone for the while, so its `wait` can be stood in for, until it is
+    deleted; a class of connections would do for a pool of our own, but not for a caller's.
     """
     unbounded = connection.wait
 
@@ -253,10 +273,6 @@ def _giving_up(connection: Connection[Any], seconds: float) -> Iterator[None]:
             raise
 
     connection.wait = wait  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del connection.wait
 
 
 def settings(config: RegistryConfig, *, local: bool) -> Params:
