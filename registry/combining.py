@@ -30,6 +30,9 @@ MOST_WRITERS: Final = 4
 PATIENCE: Final = 0.02
 """Seconds that a call waits before it asks for another writer."""
 
+TRIES: Final = 3
+"""Times that a key is passed over before it is waited for: mostly its lock is soon free."""
+
 UNCOUNTED: Final = 256
 """Calls that came since a writer last looked; from here on the callers weigh them themselves."""
 
@@ -77,8 +80,8 @@ class Combiner(Generic[J, A]):
     Args:
         alone: does one job in the calling thread.
         together: gives each call of a batch its `answer` or its `error`. It returns the keys
-            that it could not do without waiting for somebody else's lock: they come again, a
-            key at a time, with the second argument True, and then it has to wait.
+            that it could not do without waiting for somebody else's lock: they come again, and
+            in the end by themselves and with the second argument True: then it has to wait.
         most_waiting: weight of all that may wait at once.
         most_weight: weight of one batch, and a call more.
         config: a call waits for `pool_timeout` to be taken up.
@@ -113,7 +116,8 @@ class Combiner(Generic[J, A]):
         self._waiting: dict[str, list[Call[J, A]]] = {}
         self._held = 0  # the weight of _waiting
         self._writing: set[str] = set()
-        self._contended: set[str] = set()
+        self._passed_over: dict[str, int] = {}  # how often in a row
+        self._contended: set[str] = set()  # too often
         self._writers: set[threading.Thread] = set()
         self._resting = 0
         self._behind_locks = 0
@@ -345,8 +349,14 @@ class Combiner(Generic[J, A]):
             self._behind_locks -= patient
             self._writing.difference_update(batch)
             self._contended.difference_update(batch)
+            if self._passed_over:
+                for key in batch:
+                    if key not in again:
+                        self._passed_over.pop(key, None)
             for key in again:
-                self._contended.add(key)
+                times = self._passed_over[key] = self._passed_over.get(key, 0) + 1
+                if times >= TRIES:
+                    self._contended.add(key)
                 self._held += sum(call.weight for call in batch[key])
                 self._waiting[key] = batch[key] + self._waiting.get(key, [])
         if done:

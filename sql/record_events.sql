@@ -11,10 +11,8 @@ WITH log AS (
 ),
 recorded AS (
     INSERT INTO game_event (game_id, sequence, recorded_at, codec, payload)
-    SELECT %(game_id)s, log.head - cardinality(%(payloads)s::bytea[]) + event.place,
-           log.recorded_at, event.codec, event.payload
-    FROM log,
-         unnest(%(codecs)s::smallint[], %(payloads)s::bytea[])
-             WITH ORDINALITY AS event (codec, payload, place)
+    SELECT %(game_id)s, generate_series(log.head - cardinality(%(payloads)s::bytea[]) + 1, log.head),
+           log.recorded_at, unnest(%(codecs)s::smallint[]), unnest(%(payloads)s::bytea[])
+    FROM log
 )
 SELECT head, floor FROM log
