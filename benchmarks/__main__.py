@@ -1,0 +1,125 @@
+"""`python -m benchmarks`: measures, prints tables, writes RESULTS.md, results.json and plots."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from . import machine
+from .cases import CASES
+from .lab import Lab
+from .options import Options
+from .peers import PEERS
+from .report import Report
+from .results import Results
+from .server import server
+from .view import View
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    options = _options(argv)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    begun = time.monotonic()
+    results = Results()
+    with server(options.database) as postgres, View(console, len(options.only)) as view:
+        lab = Lab(options, postgres, results, view)
+        try:
+            for name in options.only:
+                view.case(name)
+                CASES[name].run(lab)
+                view.case_done()
+        except KeyboardInterrupt:
+            view.say("interrupted: what was measured so far follows")
+            results.note("the rest", "the run was interrupted")
+        found = machine.describe(postgres)
+    command = " ".join(["python -m benchmarks", *argv])
+    report = Report(results, found, command, time.monotonic() - begun)
+    report.show(console)
+    for path in report.write(options.out, []):
+        console.print(f"wrote {path}", markup=False)
+    return 0
+
+
+def _options(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few minutes, rough figures")
+    parser.add_argument(
+        "--only", type=_names(CASES), metavar="CASE,…", default=tuple(CASES),
+        help=f"cases to run, of: {', '.join(CASES)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--peers", type=_names(PEERS), metavar="PEER,…", default=tuple(PEERS),
+        help=f"contenders, of: {', '.join(PEERS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=float, metavar="S",
+        help="measured time of each contender at each point, over all rounds (4; quick: 0.9)",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=_count, metavar="N", help="turns of each (5; quick: 3)")
+    for name in ("threads", "games", "processes"):
+        parser.add_argument(
+            f"--{name}", type=_counts, metavar="N,…", help="instead of the case's own"
+        )
+    parser.add_argument(
+        "--rows", type=_count, metavar="N",
+        help="length of the longest log in the case growth (1000000; quick: 100000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--database", metavar="URL",
+        help="another PostgreSQL, as a role that may create databases (default: embedded)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path(__file__).parent, help="where to write"
+    )
+    given = parser.parse_args(argv)
+    quick = given.quick
+    return Options(
+        only=given.only,
+        peers=given.peers,
+        seconds=given.seconds or (0.9 if quick else 4.0),
+        rounds=given.rounds or (3 if quick else 5),
+        threads=given.threads,
+        games=given.games,
+        processes=given.processes,
+        rows=given.rows or (100_000 if quick else 1_000_000),
+        quick=quick,
+        database=given.database,
+        out=given.out.absolute(),
+    )
+
+
+class _names:
+    """An option's type: several of the known names, in the order of those."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._known = list(known)
+
+    def __call__(self, text: str) -> tuple[str, ...]:
+        given = text.split(",")
+        for name in given:
+            if name not in self._known:
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(self._known)}")
+        return tuple(name for name in self._known if name in given)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

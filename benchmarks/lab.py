@@ -1,0 +1,81 @@
+"""What a case is given: the server, the peers, and a way to measure contenders at a point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from attrs import frozen
+
+from .measure import Contender, interleave, opened
+from .options import Options
+from .peers import PEERS, Peer, Unavailable
+from .results import Figure, Point, Results
+from .server import Server
+from .view import View
+
+
+@frozen
+class Lab:
+    options: Options
+    server: Server
+    results: Results
+    view: View
+
+    @contextmanager
+    def peers(self, *names: str, server: Server | None = None) -> Iterator[dict[str, Peer]]:
+        """Those of the named that were asked for and can run, each with a new database."""
+        with ExitStack() as stack:
+            made = {}
+            for name in names:
+                if name not in self.options.peers:
+                    continue
+                try:
+                    made[name] = PEERS[name](server or self.server, stack)
+                except Unavailable as error:
+                    self.results.note(name, str(error))
+                    continue
+                self.results.settings[name] = made[name].settings
+            yield made
+
+    def measure(
+        self,
+        case: str,
+        point: Point,
+        contenders: Sequence[Contender],
+        *,
+        unit: str = "events",
+        per_call: int = 1,
+        rounds: int | None = None,
+        seconds: float | None = None,
+        server: Server | None = None,
+    ) -> list[Figure]:
+        """Lets the contenders take turns at one point of a case and keeps their figures."""
+        where = ", ".join(f"{value} {name}" for name, value in point.items())
+        rounds = rounds or self.options.rounds
+        length = seconds or self.options.slice
+
+        def tick(number: int, name: str) -> None:
+            self.view.now(f"{where}: round {number + 1}/{rounds}, {name}")
+
+        def failed(name: str, error: Exception) -> None:
+            self.results.note(f"{case}, {where}: {name}", f"failed: {str(error).strip()[-600:]}")
+
+        with opened(contenders, failed) as ready:
+            (server or self.server).checkpoint()
+            samples = interleave(
+                ready,
+                rounds=rounds,
+                warm=min(self.options.warm, length / 2),
+                seconds=length,
+                tick=tick,
+                failed=failed,
+            )
+        figures = [
+            Figure.of(case, name, point, unit, per_call, taken)
+            for name, taken in samples.items()
+            if len(taken) == rounds
+        ]
+        self.results.figures += figures
+        self.view.point_done()
+        return figures
