@@ -14,7 +14,7 @@ from . import machine
 from .cases import CASES
 from .lab import Lab
 from .options import Options
-from .peers import PEERS
+from .peers import NAMES
 from .report import Report
 from .results import Results
 from .server import server
@@ -56,8 +56,8 @@ def _options(argv: Sequence[str]) -> Options:
         help=f"cases to run, of: {', '.join(CASES)}",
     )  # fmt: skip
     parser.add_argument(
-        "--peers", type=_names(PEERS), metavar="PEER,…", default=tuple(PEERS),
-        help=f"contenders, of: {', '.join(PEERS)}",
+        "--peers", type=_names(NAMES), metavar="PEER,…", default=NAMES,
+        help=f"contenders, of: {', '.join(NAMES)}",
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=float, metavar="S",

@@ -22,12 +22,15 @@ class Claim:
     theirs: tuple[str, ...] = ("plain",)
     """The best of these."""
     metric: str = "rate"
+    their_point: Mapping[str, int | str] | None = None
+    """Where it is not the same."""
     at_most: bool = field(default=False, kw_only=True)
 
     def measured(self, results: Results) -> Spread | None:
         """The ratio, or None when one of the two is missing."""
         mine = results.find(self.case, self.ours, **self.point)
-        found = [results.find(self.case, name, **self.point) for name in self.theirs]
+        there = self.point if self.their_point is None else self.their_point
+        found = [results.find(self.case, name, **there) for name in self.theirs]
         others = [figure for figure in found if figure is not None]
         if mine is None or not others:
             return None
@@ -67,7 +70,6 @@ def judge(results: Results) -> list[Verdict]:
 
 
 HOT = {"processes": 1, "threads": 128, "games": 1}
-WIDE = {"processes": 1, "threads": 128, "games": 1_000}
 
 CLAIMS = (
     Claim("128 threads, one hot game: events/s, ours / plain", 15, "append", HOT),
@@ -80,7 +82,21 @@ CLAIMS = (
         0.1, "append", HOT, metric="p99", at_most=True,
     ),
     Claim(
+        "128 threads, 1,000 games: events/s, ours / pgbench at its best",
+        1.5, "limit", {"games": 1_000},
+        theirs=tuple(f"pgbench-{clients}" for clients in (8, 16, 32, 64)),
+    ),
+    Claim("one caller alone: events/s, ours / plain", 0.95, "alone", {"threads": 1}),
+    Claim(
         "4 processes of 32 threads, one hot game: events/s, ours / plain",
         10, "append", {"processes": 4, "threads": 32, "games": 1},
+    ),
+    Claim(
+        "resume with 100 missed events, 32 threads: resumes/s, ours / plain",
+        3, "resume", {"threads": 32},
+    ),
+    Claim(
+        "append to the longest log / to an empty one",
+        0.9, "growth", {"log": "longest"}, theirs=("ours",), their_point={"log": "empty"},
     ),
 )  # fmt: skip

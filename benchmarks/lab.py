@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from attrs import frozen
 
-from .measure import Contender, interleave, opened
+from .measure import Callers, Contender, interleave, opened
 from .options import Options
 from .peers import PEERS, Peer, Unavailable
 from .results import Figure, Point, Results
 from .server import Server
 from .view import View
+from .worker import Load
 
 
 @frozen
@@ -38,6 +39,26 @@ class Lab:
                 self.results.settings[name] = made[name].settings
             yield made
 
+    def callers(
+        self,
+        peer: Peer,
+        load: Load,
+        *,
+        threads: int,
+        processes: int = 1,
+        name: str = "",
+        server: Server | None = None,
+    ) -> Callers:
+        """Python callers of a peer, as a contender."""
+        pid = peer.server_pid
+        return Callers(
+            name or peer.name,
+            load,
+            threads=threads,
+            processes=processes,
+            server=(server or self.server).processes if pid is None else lambda: [pid],
+        )
+
     def measure(
         self,
         case: str,
@@ -48,9 +69,15 @@ class Lab:
         per_call: int = 1,
         rounds: int | None = None,
         seconds: float | None = None,
+        warm: float | None = None,
         server: Server | None = None,
+        places: Mapping[str, tuple[str, Point]] | None = None,
     ) -> list[Figure]:
-        """Lets the contenders take turns at one point of a case and keeps their figures."""
+        """Lets the contenders take turns at one point of a case and keeps their figures.
+
+        `places`: for each contender the name and the point of its figure, where contenders at
+        several points take turns.
+        """
         where = ", ".join(f"{value} {name}" for name, value in point.items())
         rounds = rounds or self.options.rounds
         length = seconds or self.options.slice
@@ -66,13 +93,13 @@ class Lab:
             samples = interleave(
                 ready,
                 rounds=rounds,
-                warm=min(self.options.warm, length / 2),
+                warm=warm or min(self.options.warm, length / 2),
                 seconds=length,
                 tick=tick,
                 failed=failed,
             )
         figures = [
-            Figure.of(case, name, point, unit, per_call, taken)
+            Figure.of(case, *(places or {}).get(name, (name, point)), unit, per_call, taken)
             for name, taken in samples.items()
             if len(taken) == rounds
         ]

@@ -18,8 +18,12 @@ def family(pid: int) -> list[int]:
         return []
 
 
-def cpu_times(pids: Iterable[int]) -> CpuTimes:
-    """User and system seconds of each process that is there."""
+def cpu_times(pids: Iterable[int], *, ended: bool = False) -> CpuTimes:
+    """User and system seconds of each process that is there.
+
+    With `ended`, also what its children had used that have ended: right between two readings
+    if they began in between as well.
+    """
     times = {}
     for pid in pids:
         try:
@@ -27,6 +31,8 @@ def cpu_times(pids: Iterable[int]) -> CpuTimes:
         except psutil.NoSuchProcess:
             continue
         times[pid] = used.user + used.system
+        if ended:
+            times[pid] += used.children_user + used.children_system
     return times
 
 

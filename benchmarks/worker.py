@@ -15,10 +15,17 @@ from attrs import frozen
 Call = Callable[[], object]
 
 
+@frozen
+class Uncounted:
+    """A call that is part of the load but not of what is measured."""
+
+    call: Call
+
+
 class Opened(Protocol):
     """A load inside its process."""
 
-    def caller(self, thread: int) -> Call:
+    def caller(self, thread: int) -> Call | Uncounted:
         """What the thread calls again and again. Asked for once a thread, before any window."""
 
     def close(self) -> None: ...
@@ -52,7 +59,7 @@ def serve(pipe: Connection, load: Load, process: int) -> None:
     """The life of the process: open the load, call in windows as told, close it."""
     try:
         opened = load.open(process)
-        callers: list[Call] = []
+        callers: list[Call | Uncounted] = []
         pipe.send(None)
         while isinstance(order := pipe.recv(), Prepare):
             while len(callers) < order.threads:
@@ -66,7 +73,7 @@ def serve(pipe: Connection, load: Load, process: int) -> None:
         pipe.send(RuntimeError(traceback.format_exc()))
 
 
-def _window(pipe: Connection, callers: list[Call]) -> bytes:
+def _window(pipe: Connection, callers: list[Call | Uncounted]) -> bytes:
     """The durations, in nanoseconds, of the calls that ended inside the window."""
     go = threading.Event()
     ready = threading.Barrier(len(callers) + 1)
@@ -82,9 +89,10 @@ def _window(pipe: Connection, callers: list[Call]) -> bytes:
         except BaseException:
             failures.append(traceback.format_exc())
 
+    calls = [one.call if isinstance(one, Uncounted) else one for one in callers]
     threads = [
         threading.Thread(target=run, args=pair, daemon=True)
-        for pair in zip(callers, durations, strict=True)
+        for pair in zip(calls, durations, strict=True)
     ]
     for thread in threads:
         thread.start()
@@ -96,22 +104,24 @@ def _window(pipe: Connection, callers: list[Call]) -> bytes:
         thread.join()
     if failures:
         raise RuntimeError(f"{len(failures)} callers failed, the first with\n{failures[0]}")
-    return b"".join(mine.tobytes() for mine in durations)
+    return b"".join(
+        mine.tobytes()
+        for mine, one in zip(durations, callers, strict=True)
+        if not isinstance(one, Uncounted)
+    )
 
 
 def _repeat(call: Call, window: Window, durations: array[int]) -> None:
     clock, note = perf_counter_ns, durations.append
     counted, end = window.counted, window.end
     begin = clock()
-    while begin < counted:
-        call()
-        begin = clock()
     while True:
         call()
         now = clock()
         if now > end:
             return
-        note(now - begin)
+        if now >= counted:
+            note(now - begin)
         begin = now
 
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..lab import Lab
-from . import append
+from . import (
+    acknowledge,
+    alone,
+    append,
+    combined,
+    disk,
+    growth,
+    heartbeat,
+    limit,
+    memory,
+    network,
+    replay,
+    resume,
+)
 
 
 class Case(Protocol):
@@ -17,6 +30,19 @@ class Case(Protocol):
     def run(self, lab: Lab) -> None: ...
 
 
-_ALL: tuple[Case, ...] = (append,)
+_ALL: tuple[Case, ...] = (
+    append,
+    alone,
+    limit,
+    resume,
+    replay,
+    acknowledge,
+    heartbeat,
+    combined,
+    growth,
+    memory,
+    disk,
+    network,
+)
 CASES: dict[str, Case] = {case.NAME: case for case in _ALL}
 """In the order in which they run."""

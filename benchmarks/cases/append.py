@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..lab import Lab
-from ..measure import Callers, Contender
+from ..measure import Contender
 from ..peers.loads import Append
 
 NAME = "append"
@@ -55,12 +55,11 @@ def run(lab: Lab) -> None:
     with lab.peers(*PAIR, *OTHERS) as peers:
         for place in places:
             contenders: list[Contender] = [
-                Callers(
-                    name,
+                lab.callers(
+                    peer,
                     Append(peer, place.games),
                     threads=place.threads,
                     processes=place.processes,
-                    server=lab.server.processes,
                 )
                 for name, peer in peers.items()
                 if place.others or name in PAIR

@@ -7,8 +7,12 @@ from contextlib import ExitStack
 
 from ..server import Server
 from .base import Client, Peer, Unavailable
+from .eventsourcing_recorder import EventSourcing
+from .message_db import MessageDb
 from .ours import Ours
 from .plain import Plain
+from .redis_streams import redis_server
+from .sqlalchemy_core import SqlAlchemy
 
 Make = Callable[[Server, ExitStack], Peer]
 
@@ -22,9 +26,20 @@ def _on_postgres(kind: Callable[[str], Peer], name: str) -> Make:
     return make
 
 
+def _redis(appendfsync: str) -> Make:
+    return lambda _, stack: stack.enter_context(redis_server(appendfsync))
+
+
 PEERS: dict[str, Make] = {
     "ours": _on_postgres(Ours, "ours"),
     "plain": _on_postgres(Plain, "plain"),
+    "sqlalchemy": _on_postgres(SqlAlchemy, "sqlalchemy"),
+    "eventsourcing": _on_postgres(EventSourcing, "eventsourcing"),
+    "message-db": _on_postgres(MessageDb, "message_db"),
+    "redis-always": _redis("always"),
+    "redis-everysec": _redis("everysec"),
 }
+NAMES = (*PEERS, "pgbench")
+"""What can be asked for; pgbench is no client, only a limit to measure."""
 
-__all__ = ["PEERS", "Client", "Peer", "Unavailable"]
+__all__ = ["NAMES", "PEERS", "Client", "Ours", "Peer", "Plain", "Unavailable"]

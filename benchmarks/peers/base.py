@@ -31,6 +31,10 @@ class Peer(Protocol):
     def settings(self) -> str:
         """How it is set up here, for whoever reads the figures."""
 
+    @property
+    def server_pid(self) -> int | None:
+        """Its own server's process; None if that is PostgreSQL."""
+
     def prepare(self) -> None:
         """Its tables, in its empty database. Called once."""
 

@@ -28,6 +28,7 @@ class Ours:
         f"record_event; its own pool of at most {POOL}, defaults otherwise "
         "(the cap on events per game is lifted: a log measured for minutes outgrows it)"
     )
+    server_pid: int | None = None
 
     def prepare(self) -> None:
         migrate(self.conninfo)

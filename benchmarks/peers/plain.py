@@ -45,7 +45,10 @@ WHERE game_id = %s AND sequence > %s ORDER BY sequence LIMIT %s
 """
 ISSUE = """
 INSERT INTO session (game_id, user_id, token_hash, expires_at)
-VALUES (%s, %s, %s, now() + interval '15 minutes') RETURNING id
+VALUES (%s, %s, %s, now() + interval '15 minutes')
+ON CONFLICT (game_id, user_id) DO UPDATE
+    SET token_hash = excluded.token_hash, expires_at = excluded.expires_at
+RETURNING id
 """
 VALIDATE = "SELECT id, game_id FROM session WHERE token_hash = %s AND expires_at > now()"
 BEAT = """
@@ -72,6 +75,7 @@ class Plain:
         f"psycopg 3, psycopg_pool of {POOL}, autocommit, one statement an event (upsert of the "
         "head and insert), prepared at once, binary results, jsonb"
     )
+    server_pid: int | None = None
 
     def prepare(self) -> None:
         with psycopg.connect(self.conninfo) as connection:
@@ -117,7 +121,7 @@ class PlainClient:
     def issue(self, game: str, user: str, token: str) -> UUID:
         with self._pool.connection() as connection:
             row = connection.execute(ISSUE, [game, user, _hash(token)]).fetchone()
-        assert row is not None  # an insert returns its row
+        assert row is not None  # an upsert returns its row
         return UUID(str(row[0]))
 
     def resume(self, token: str, after: int, limit: int) -> int:
