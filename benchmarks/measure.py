@@ -16,7 +16,7 @@ from typing import Protocol
 from attrs import field, frozen
 
 from .usage import cpu_times, spent
-from .worker import Load, Prepare, Window, answer, serve
+from .worker import Calls, Load, Prepare, Window, answer, serve
 
 PATIENCE = 90.0
 """Seconds to wait for a process that calls: longer than any time-out of what is measured."""
@@ -109,12 +109,14 @@ class Callers:
         _sleep_until(window.end)
         client_cpu = spent(clients, cpu_times(self.pids))
         server_cpu = spent(servers, cpu_times(self.server())) if servers else float("nan")
-        durations = array("q")
+        durations, calls = array("q"), 0
         for pipe in pipes:
-            durations.frombytes(answer(pipe, PATIENCE))
+            done: Calls = answer(pipe, PATIENCE)
+            durations.frombytes(done.durations)
+            calls += done.ended
         ordered = sorted(durations)
         return Sample(
-            calls=len(ordered),
+            calls=calls,
             seconds=seconds,
             p50=_quantile(ordered, 0.50),
             p99=_quantile(ordered, 0.99),

@@ -73,8 +73,18 @@ def serve(pipe: Connection, load: Load, process: int) -> None:
         pipe.send(RuntimeError(traceback.format_exc()))
 
 
-def _window(pipe: Connection, callers: list[Call | Uncounted]) -> bytes:
-    """The durations, in nanoseconds, of the calls that ended inside the window."""
+@frozen
+class Calls:
+    """What the threads of one process did in a window."""
+
+    ended: int
+    """Inside the window."""
+    durations: bytes
+    """An array of nanoseconds: of those, and of the calls under way at the end, however long they
+    took, so that a thread which got no turn is not forgotten."""
+
+
+def _window(pipe: Connection, callers: list[Call | Uncounted]) -> Calls:
     go = threading.Event()
     ready = threading.Barrier(len(callers) + 1)
     window: list[Window] = []
@@ -104,11 +114,12 @@ def _window(pipe: Connection, callers: list[Call | Uncounted]) -> bytes:
         thread.join()
     if failures:
         raise RuntimeError(f"{len(failures)} callers failed, the first with\n{failures[0]}")
-    return b"".join(
-        mine.tobytes()
-        for mine, one in zip(durations, callers, strict=True)
-        if not isinstance(one, Uncounted)
-    )
+    counted = [
+        mine for mine, one in zip(durations, callers, strict=True) if not isinstance(one, Uncounted)
+    ]
+    # Each thread's last one was under way at the end.
+    ended = sum(len(mine) - 1 for mine in counted)
+    return Calls(ended, b"".join(mine.tobytes() for mine in counted))
 
 
 def _repeat(call: Call, window: Window, durations: array[int]) -> None:
@@ -118,10 +129,10 @@ def _repeat(call: Call, window: Window, durations: array[int]) -> None:
     while True:
         call()
         now = clock()
-        if now > end:
-            return
         if now >= counted:
             note(now - begin)
+            if now > end:
+                return
         begin = now
 
 
