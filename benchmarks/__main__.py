@@ -6,13 +6,14 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.console import Console
 
-from . import machine
 from .cases import CASES
 from .lab import Lab
+from .machine import describe
 from .options import Options
 from .peers import NAMES
 from .report import Report
@@ -27,6 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
+    report = (
+        Report.read(options.out / "results.json")
+        if options.redraw
+        else _measure(options, console, " ".join(["python -m benchmarks", *argv]))
+    )
+    report.show(console)
+    for path in report.write(options.out):
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _measure(options: Options, console: Console, command: str) -> Report:
     begun = time.monotonic()
     results = Results()
     with server(options.database) as postgres, View(console, len(options.only)) as view:
@@ -37,15 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 CASES[name].run(lab)
                 view.case_done()
         except KeyboardInterrupt:
-            view.say("interrupted: what was measured so far follows")
             results.note("the rest", "the run was interrupted")
-        found = machine.describe(postgres)
-    command = " ".join(["python -m benchmarks", *argv])
-    report = Report(results, found, command, time.monotonic() - begun)
-    report.show(console)
-    for path in report.write(options.out, []):
-        console.print(f"wrote {path}", markup=False)
-    return 0
+        machine = describe(postgres)
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Report(results, machine, command, time.monotonic() - begun, date)
 
 
 def _options(argv: Sequence[str]) -> Options:
@@ -79,6 +87,10 @@ def _options(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path(__file__).parent, help="where to write"
     )
+    parser.add_argument(
+        "--redraw", action="store_true",
+        help="measure nothing: write the tables and plots of DIR/results.json again",
+    )  # fmt: skip
     given = parser.parse_args(argv)
     quick = given.quick
     return Options(
@@ -93,6 +105,7 @@ def _options(argv: Sequence[str]) -> Options:
         quick=quick,
         database=given.database,
         out=given.out.absolute(),
+        redraw=given.redraw,
     )
 
 

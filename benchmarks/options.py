@@ -25,6 +25,8 @@ class Options:
     database: str | None
     """None: an embedded server."""
     out: Path
+    redraw: bool = False
+    """Measure nothing, write the reports of what was measured again."""
 
     @property
     def slice(self) -> float:

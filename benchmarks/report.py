@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 
 from attrs import frozen
@@ -14,6 +13,7 @@ from rich.table import Table
 from .cases import CASES
 from .claims import judge
 from .measure import Spread
+from .plots import draw
 from .results import Figure, Results
 
 
@@ -25,39 +25,39 @@ class Report:
     machine: Mapping[str, str]
     command: str
     seconds: float
+    date: str
 
-    def write(self, folder: Path, plots: Iterable[Path]) -> list[Path]:
-        """Writes results.json and RESULTS.md; returns where."""
-        folder.mkdir(parents=True, exist_ok=True)
-        date = datetime.now(timezone.utc)
-        data = folder / "results.json"
-        data.write_text(
-            json.dumps(
+    @classmethod
+    def read(cls, file: Path) -> Report:
+        """The run that wrote this results.json."""
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        results = Results.from_json(kept)
+        return cls(results, kept["machine"], kept["command"], kept["seconds"], kept["date"])
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes the plots, results.json and RESULTS.md; returns where."""
+        plots = draw(self.results, folder / "plots")
+        data, text = folder / "results.json", folder / "RESULTS.md"
+        kept = {
+            "date": self.date,
+            "command": self.command,
+            "seconds": round(self.seconds),
+            "machine": dict(self.machine),
+            **self.results.as_json(),
+            "claims": [
                 {
-                    "date": date.isoformat(timespec="seconds"),
-                    "command": self.command,
-                    "seconds": round(self.seconds),
-                    "machine": dict(self.machine),
-                    **self.results.as_json(),
-                    "claims": [
-                        {
-                            "text": v.claim.text,
-                            "goal": v.goal,
-                            "measured": v.median,
-                            "rounds": v.rounds,
-                            "holds": v.holds,
-                        }
-                        for v in judge(self.results)
-                    ],
-                },
-                indent=1,
-            )
-            + "\n",
-            encoding="utf-8",
-        )
-        text = folder / "RESULTS.md"
-        text.write_text(self._markdown(f"{date:%Y-%m-%d}", folder, plots), encoding="utf-8")
-        return [text, data]
+                    "text": verdict.claim.text,
+                    "goal": verdict.goal,
+                    "measured": verdict.median,
+                    "rounds": verdict.rounds,
+                    "holds": verdict.holds,
+                }
+                for verdict in judge(self.results)
+            ],
+        }
+        data.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        text.write_text(self._markdown(folder, plots), encoding="utf-8")
+        return [text, data, *plots]
 
     def show(self, console: Console) -> None:
         for name, case in CASES.items():
@@ -82,12 +82,13 @@ class Report:
         for note in self.results.notes:
             console.print(f"{note.what}: {note.why}", style="yellow", markup=False, highlight=False)
 
-    def _markdown(self, date: str, folder: Path, plots: Iterable[Path]) -> str:
+    def _markdown(self, folder: Path, plots: Iterable[Path]) -> str:
         lines = [
             "# Results",
             "",
-            f"Measured on {date} by `{self.command}`, which took {self.seconds / 60:.0f} minutes "
-            "and wrote this file. Ratios travel to other machines; absolute figures do not. "
+            f"Measured on {self.date[:10]} by `{self.command}`, which took "
+            f"{self.seconds / 60:.0f} minutes and wrote this file. Ratios travel to other "
+            "machines; absolute figures do not. "
             "Each figure is the median of interleaved rounds, with the lowest and the highest; "
             "[README.md](README.md) says how it is measured.",
             "",

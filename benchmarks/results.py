@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,7 +82,32 @@ class Results:
         return [figure for figure in self.figures if figure.case == case]
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """NaN, which JSON has not, becomes null."""
+        kept = asdict(self)
+        for figure in kept["figures"]:
+            for name, values in figure["metrics"].items():
+                figure["metrics"][name] = [_rounded(value) for value in values]
+        return kept
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Results:
+        figures = [
+            Figure(
+                **{
+                    **figure,
+                    "metrics": {
+                        name: [math.nan if value is None else value for value in values]
+                        for name, values in figure["metrics"].items()
+                    },
+                }
+            )
+            for figure in kept["figures"]
+        ]
+        return cls(figures, [Note(**note) for note in kept["notes"]], dict(kept["settings"]))
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.6g}")
 
 
 def ratio(ours: Figure, theirs: Figure, metric: str) -> Spread | None:
