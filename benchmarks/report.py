@@ -114,7 +114,7 @@ class Report:
         lines += ["", "## Machine", ""]
         lines += [f"- {name}: {value}" for name, value in self.machine.items()]
         if self.results.notes:
-            lines += ["", "## Not run", ""]
+            lines += ["", "## Notes", ""]
             lines += [f"- {note.what}: {' '.join(note.why.split())}" for note in self.results.notes]
         return "\n".join(lines) + "\n"
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..compile import compiled
 from ..lab import Lab
 from ..measure import Contender
 from ..peers import Unavailable
@@ -58,22 +57,12 @@ def run(lab: Lab) -> None:
 @contextmanager
 def _slow() -> Iterator[dict[str, object]]:
     """The shim is in the environment of what starts meanwhile; gives the server's settings."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        raise Unavailable("not run: needs Linux and a C compiler (Debian: apt-get install gcc)")
     folder = Path(tempfile.mkdtemp(prefix="slow-disk-"))
     folder.chmod(0o755)  # as root, the server is another user
     shim = folder / "slow_disk.so"
-    source = Path(__file__).parents[1] / "slow_disk.c"
     kept = dict(os.environ)
     try:
-        built = subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O2", "-o", str(shim), str(source), "-ldl"],
-            capture_output=True,
-            text=True,
-        )
-        if built.returncode != 0:
-            raise Unavailable(f"not run: {compiler} failed: {built.stderr.strip()[-300:]}")
+        compiled("slow_disk", shim, "-shared", "-fPIC")
         os.environ.update({"LD_PRELOAD": str(shim), "SLOW_FDATASYNC_US": str(DELAY_US)})
         yield {"max_connections": 500, "wal_sync_method": "fdatasync"}
     finally:
