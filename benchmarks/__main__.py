@@ -48,7 +48,7 @@ def _measure(options: Options, console: Console, command: str) -> Report:
             for name in options.only:
                 view.case(name)
                 CASES[name].run(lab)
-                view.case_done()
+                view.case_done(name)
         except KeyboardInterrupt:
             results.note("the rest", "the run was interrupted")
         machine = describe(postgres)

@@ -48,6 +48,7 @@ class Lab:
         processes: int = 1,
         name: str = "",
         server: Server | None = None,
+        fresh: bool = False,
     ) -> Callers:
         """Python callers of a peer, as a contender."""
         pid = peer.server_pid
@@ -57,6 +58,7 @@ class Lab:
             threads=threads,
             processes=processes,
             server=(server or self.server).processes if pid is None else lambda: [pid],
+            fresh=fresh,
         )
 
     def measure(

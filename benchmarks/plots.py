@@ -247,7 +247,7 @@ def _cpu(results: Results, path: Path) -> bool:
             f"{here + there:,.0f} µs", (here + there, row), xytext=(6, 0),
             textcoords="offset points", va="center_baseline", color=look.color, fontweight="bold",
         )  # fmt: skip
-    _rows(axes, [look.label for look, *_ in bars], [look.strong for look, *_ in bars])
+    _rows(axes, [look.label.rstrip("*") for look, *_ in bars], [look.strong for look, *_ in bars])
     _save(figure, path)
     return True
 

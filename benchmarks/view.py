@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -23,6 +24,7 @@ class View:
         )
         self._all = self._bars.add_task("", total=cases, name="cases", now="")
         self._case: TaskID | None = None
+        self._begun = time.monotonic()
 
     def __enter__(self) -> View:
         self._bars.start()
@@ -37,10 +39,12 @@ class View:
         self._bars.stop()
 
     def case(self, name: str) -> None:
+        self._begun = time.monotonic()
         self._case = self._bars.add_task("", total=0, name=name, now="")
         self._bars.refresh()
 
-    def case_done(self) -> None:
+    def case_done(self, name: str) -> None:
+        self.say(f"{name}: {time.monotonic() - self._begun:.0f} s")
         if self._case is not None:
             self._bars.remove_task(self._case)
             self._case = None

@@ -31,9 +31,10 @@ LONG = 1.5
 def run(lab: Lab) -> None:
     places = [(1, 1), (32, 1), (128, 1), (128, 1_000)]
     if lab.options.quick:
-        places = [(1, 1), (128, 1)]
+        places = [(128, 1)]
     if lab.options.threads:
         places = [(threads, 1) for threads in lab.options.threads]
+    rounds = min(2 if lab.options.quick else 3, lab.options.rounds)
     lab.view.expect(len(places))
     try:
         with (
@@ -49,7 +50,9 @@ def run(lab: Lab) -> None:
                 point = {"threads": threads, "games": games}
                 # A call may take as long as 128 turns of the disk.
                 length = max(lab.options.slice, LONG)
-                lab.measure(NAME, point, contenders, seconds=length, warm=1.0, server=slow)
+                lab.measure(
+                    NAME, point, contenders, seconds=length, warm=1.0, rounds=rounds, server=slow
+                )
     except Unavailable as error:
         lab.results.note(TITLE, str(error))
 

@@ -19,8 +19,9 @@ EXPLAINED = (
 
 def run(lab: Lab) -> None:
     options = lab.options
-    games = options.games or (1, 1_000)
+    games = options.games or ((1_000,) if options.quick else (1, 1_000))
     clients = (16, 32) if options.quick else (8, 16, 32, 64)
+    rounds = min(2 if options.quick else 3, options.rounds)
     lab.view.expect(len(games))
     with ExitStack() as stack:
         peers = stack.enter_context(lab.peers("ours"))
@@ -41,4 +42,4 @@ def run(lab: Lab) -> None:
                         pgbench.Pgbench(conninfo, number, count, lab.server.processes)
                         for number in clients
                     ]
-            lab.measure(NAME, {"games": count}, contenders, rounds=min(3, options.rounds))
+            lab.measure(NAME, {"games": count}, contenders, rounds=rounds)

@@ -41,7 +41,7 @@ class Waiting:
 
 def run(lab: Lab) -> None:
     numbers = lab.options.threads or ((512,) if lab.options.quick else (512, 2_048))
-    rounds = min(3, lab.options.rounds)
+    rounds = min(1 if lab.options.quick else 3, lab.options.rounds)
     lab.view.expect(len(numbers))
     with lab.peers("ours", "plain") as peers:
         for threads in numbers:

@@ -9,9 +9,10 @@ from psycopg.conninfo import make_conninfo
 
 from ..far import Far, namespace, relay
 from ..lab import Lab
-from ..measure import Contender
+from ..measure import Callers
 from ..peers import Ours, Peer, Plain, Unavailable
 from ..peers.loads import Append
+from ..worker import Load
 from . import resume
 
 NAME = "network"
@@ -25,27 +26,25 @@ EXPLAINED = (
 
 
 def run(lab: Lab) -> None:
-    numbers = lab.options.threads or (1, 32, 128)
+    numbers = lab.options.threads or ((1, 32) if lab.options.quick else (1, 32, 128))
     lab.view.expect(2 * len(numbers))
     try:
         with ExitStack() as stack:
             far = _far(lab, stack)
             near = stack.enter_context(lab.peers("ours", "plain", server=far.server))
             peers = {name: _through(peer, far) for name, peer in near.items()}
-            for threads in numbers:
-                contenders: list[Contender] = [
-                    lab.callers(peer, Append(peer, 1), threads=threads, server=far.server)
-                    for peer in peers.values()
-                ]
-                point: dict[str, int | str] = {"call": "append", "threads": threads}
-                lab.measure(NAME, point, contenders, unit="calls", server=far.server)
-            for threads in numbers:
-                contenders = [
-                    lab.callers(peers[name], load, threads=threads, server=far.server)
-                    for name, load in resume.loads({**peers}).items()
-                ]
-                point = {"call": "resume", "threads": threads}
-                lab.measure(NAME, point, contenders, unit="calls", server=far.server)
+
+            def callers(name: str, load: Load, threads: int) -> Callers:
+                return lab.callers(
+                    peers[name], load, threads=threads, server=far.server, fresh=True
+                )
+
+            appends: dict[str, Load] = {name: Append(peer, 1) for name, peer in peers.items()}
+            for call, each in (("append", appends), ("resume", resume.loads({**peers}))):
+                for threads in numbers:
+                    contenders = [callers(name, load, threads) for name, load in each.items()]
+                    point: dict[str, int | str] = {"call": call, "threads": threads}
+                    lab.measure(NAME, point, contenders, unit="calls", server=far.server)
     except Unavailable as error:
         lab.results.note(TITLE, str(error))
 
