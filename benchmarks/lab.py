@@ -9,7 +9,7 @@ from attrs import frozen
 
 from .measure import Callers, Contender, interleave, opened
 from .options import Options
-from .peers import PEERS, Peer, Unavailable
+from .peers import PEERS, Peer, Unavailable, prisma_client
 from .results import Figure, Point, Results
 from .server import Server
 from .view import View
@@ -38,6 +38,23 @@ class Lab:
                     continue
                 self.results.settings[name] = made[name].settings
             yield made
+
+    @contextmanager
+    def prisma(self) -> Iterator[str | None]:
+        """The conninfo of a database with Prisma's table, if that was asked for and can run."""
+        with ExitStack() as stack:
+            conninfo = None
+            if "prisma" in self.options.peers:
+                try:
+                    self.view.now("installing prisma")
+                    prisma_client.installed()
+                except Unavailable as error:
+                    self.results.note("prisma", str(error))
+                else:
+                    conninfo = stack.enter_context(self.server.database("prisma"))
+                    prisma_client.prepare(conninfo)
+                    self.results.settings["prisma"] = prisma_client.SETTINGS
+            yield conninfo
 
     def callers(
         self,

@@ -7,6 +7,7 @@ from attrs import frozen
 from ..lab import Lab
 from ..measure import Contender
 from ..peers.loads import Append
+from ..peers.prisma_client import Prisma
 
 NAME = "append"
 TITLE = "Append"
@@ -52,7 +53,7 @@ QUICK = [
 def run(lab: Lab) -> None:
     places = _places(lab)
     lab.view.expect(len(places))
-    with lab.peers(*PAIR, *OTHERS) as peers:
+    with lab.peers(*PAIR, *OTHERS) as peers, lab.prisma() as node:
         for place in places:
             contenders: list[Contender] = [
                 lab.callers(
@@ -64,6 +65,10 @@ def run(lab: Lab) -> None:
                 for name, peer in peers.items()
                 if place.others or name in PAIR
             ]
+            if node is not None and place.others and place.processes == 1 and place.threads <= 128:
+                contenders.append(
+                    Prisma(node, "append", place.threads, place.games, lab.server.processes)
+                )
             point = {"processes": place.processes, "threads": place.threads, "games": place.games}
             lab.measure(NAME, point, contenders)
 

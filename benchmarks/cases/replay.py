@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from itertools import cycle
 
@@ -13,6 +14,7 @@ from ..lab import Lab
 from ..measure import Contender
 from ..payload import PAYLOAD
 from ..peers import Ours, Peer, Plain
+from ..peers.prisma_client import Prisma
 from ..worker import Call
 
 NAME = "replay"
@@ -62,7 +64,7 @@ class ReadOpened:
 def run(lab: Lab) -> None:
     pages = (100,) if lab.options.quick else (100, LENGTH)
     lab.view.expect(len(pages))
-    with lab.peers(*READERS) as peers:
+    with lab.peers(*READERS) as peers, lab.prisma() as node:
         readers: dict[str, tuple[Peer, bool]] = {}
         for name, peer in peers.items():
             readers[name] = peer, False
@@ -74,11 +76,18 @@ def run(lab: Lab) -> None:
             if not raw:
                 lab.view.now(f"filling {name}")
                 _fill(peer)
+        if node is not None:
+            lab.view.now("filling prisma")
+            with closing(Prisma(node, "read", 1, LENGTH, lab.server.processes)) as prisma:
+                prisma.open()
+                prisma.fill()
         for page in pages:
             contenders: list[Contender] = [
                 lab.callers(peer, Read(peer, page, raw), threads=1, name=name)
                 for name, (peer, raw) in readers.items()
             ]
+            if node is not None:
+                contenders.append(Prisma(node, "read", 1, LENGTH, lab.server.processes, page=page))
             lab.measure(NAME, {"page": page}, contenders, per_call=page)
 
 

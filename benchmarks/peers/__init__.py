@@ -39,7 +39,7 @@ PEERS: dict[str, Make] = {
     "redis-always": _redis("always"),
     "redis-everysec": _redis("everysec"),
 }
-NAMES = (*PEERS, "pgbench")
-"""What can be asked for; pgbench is no client, only a limit to measure."""
+NAMES = (*PEERS, "prisma", "pgbench")
+"""What can be asked for; the last two are not called from Python."""
 
 __all__ = ["NAMES", "PEERS", "Client", "Ours", "Peer", "Plain", "Unavailable"]
