@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+import psycopg
 from rich.console import Console
+
+from registry import RegistryError
 
 from .cases import CASES
 from .lab import Lab
@@ -21,6 +24,8 @@ from .results import Results
 from .server import server
 from .view import View
 
+HERE = Path(__file__).parent
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
@@ -28,12 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
-    report = (
-        Report.read(options.out / "results.json")
-        if options.redraw
-        else _measure(options, console, " ".join(["python -m benchmarks", *argv]))
-    )
+    try:
+        report = (
+            Report.read(options.out / "results.json")
+            if options.redraw
+            else _measure(options, console, _command(argv))
+        )
+    except (RegistryError, psycopg.OperationalError, FileNotFoundError) as error:
+        print("error:", *str(error).split(), file=sys.stderr)
+        return 1
     report.show(console)
+    if report.interrupted:
+        return 130
     for path in report.write(options.out):
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     return 0
@@ -41,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(options: Options, console: Console, command: str) -> Report:
     begun = time.monotonic()
-    results = Results()
+    results, interrupted = Results(), False
     with server(options.database) as postgres, View(console, len(options.only)) as view:
         lab = Lab(options, postgres, results, view)
         try:
@@ -50,10 +61,23 @@ def _measure(options: Options, console: Console, command: str) -> Report:
                 CASES[name].run(lab)
                 view.case_done(name)
         except KeyboardInterrupt:
-            results.note("the rest", "the run was interrupted")
+            interrupted = True
+            results.note("the rest", "the run was interrupted: nothing is written")
         machine = describe(postgres)
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Report(results, machine, command, time.monotonic() - begun, date)
+    return Report(results, machine, command, time.monotonic() - begun, date, interrupted)
+
+
+def _command(argv: Sequence[str]) -> str:
+    """For the report: without what may hold a password or names somebody's folders."""
+    shown = ["python -m benchmarks"]
+    for before, word in zip(["", *argv], argv, strict=False):
+        private = before in ("--database", "--out")
+        name, given, _ = word.partition("=")
+        if given and name in ("--database", "--out"):
+            word = f"{name}=…"
+        shown.append("…" if private else word)
+    return " ".join(shown)
 
 
 def _options(argv: Sequence[str]) -> Options:
@@ -85,13 +109,21 @@ def _options(argv: Sequence[str]) -> Options:
         help="another PostgreSQL, as a role that may create databases (default: embedded)",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", default=Path(__file__).parent, help="where to write"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write (benchmarks/; benchmarks/partial/ if not everything is measured)",
     )
     parser.add_argument(
         "--redraw", action="store_true",
         help="measure nothing: write the tables and plots of DIR/results.json again",
     )  # fmt: skip
     given = parser.parse_args(argv)
+    whole = given.redraw or (
+        given.only == tuple(CASES) and given.peers == NAMES and not given.quick
+        and not (given.threads or given.games or given.processes)
+    )  # fmt: skip
+    out = given.out or (HERE if whole else HERE / "partial")
     quick = given.quick
     return Options(
         only=given.only,
@@ -104,7 +136,7 @@ def _options(argv: Sequence[str]) -> Options:
         rows=given.rows or (100_000 if quick else 1_000_000),
         quick=quick,
         database=given.database,
-        out=given.out.absolute(),
+        out=out.absolute(),
         redraw=given.redraw,
     )
 

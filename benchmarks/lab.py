@@ -105,7 +105,8 @@ class Lab:
             self.view.now(f"{where}: round {number + 1}/{rounds}, {name}")
 
         def failed(name: str, error: Exception) -> None:
-            self.results.note(f"{case}, {where}: {name}", f"failed: {str(error).strip()[-600:]}")
+            why = f"failed: {type(error).__name__}: {str(error).strip()[-600:]}"
+            self.results.note(f"{case}, {where}: {name}", why)
 
         with opened(contenders, failed) as ready:
             (server or self.server).checkpoint()

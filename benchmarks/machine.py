@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -28,13 +27,13 @@ PACKAGES = (
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
 
 
-def describe(server: Server, data: Path | None = None) -> dict[str, str]:
+def describe(server: Server) -> dict[str, str]:
     """Names and values, for people."""
     found = {
         "CPU": f"{_cpu()}, {os.cpu_count()} cores",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
-        "disk": _disk(data or Path(tempfile.gettempdir())),
+        "disk": _disk(Path(server.show("data_directory"))),
         "Python": platform.python_version(),
         "PostgreSQL": server.show("server_version"),
         "durability": ", ".join(f"{name} {server.show(name)}" for name in DURABILITY),
@@ -63,7 +62,12 @@ def _cpu() -> str:
 
 
 def _disk(folder: Path) -> str:
-    """The file system that the data lies on."""
+    """The file system that the server's data lies on."""
+    try:
+        if not folder.exists():
+            return "of another machine"
+    except OSError:
+        return "unknown"
     holds = [
         part for part in psutil.disk_partitions(all=True) if folder.is_relative_to(part.mountpoint)
     ]

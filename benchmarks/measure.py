@@ -73,7 +73,11 @@ class Contender(Protocol):
     @property
     def name(self) -> str: ...
 
-    def open(self) -> None: ...
+    def open(self) -> None:
+        """Begins to; all of them do at once."""
+
+    def ready(self) -> None:
+        """Waits until it is open."""
 
     def slice(self, warm: float, seconds: float) -> Sample: ...
 
@@ -102,6 +106,8 @@ class Callers:
             process.start()
             theirs.close()
             self._running.append((process, pipe))
+
+    def ready(self) -> None:
         for _, pipe in self._running:
             answer(pipe, PATIENCE)
 
@@ -162,15 +168,15 @@ def opened(contenders: Sequence[Contender], failed: Failed) -> Iterator[list[Con
 
     Gives those that opened; the others are said to have failed.
     """
-    ready: list[Contender] = []
+    ready = list(contenders)
     try:
-        for contender in contenders:
-            try:
-                contender.open()
-            except Exception as error:
-                failed(contender.name, error)
-            else:
-                ready.append(contender)
+        for step in ("open", "ready"):
+            for contender in list(ready):
+                try:
+                    getattr(contender, step)()
+                except Exception as error:
+                    failed(contender.name, error)
+                    ready.remove(contender)
         yield ready
     finally:
         for contender in contenders:

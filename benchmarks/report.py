@@ -26,6 +26,7 @@ class Report:
     command: str
     seconds: float
     date: str
+    interrupted: bool = False
 
     @classmethod
     def read(cls, file: Path) -> Report:
@@ -36,6 +37,7 @@ class Report:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes the plots, results.json and RESULTS.md; returns where."""
+        folder.mkdir(parents=True, exist_ok=True)
         plots = draw(self.results, folder / "plots")
         data, text = folder / "results.json", folder / "RESULTS.md"
         kept = {
@@ -83,6 +85,8 @@ class Report:
             console.print(f"{note.what}: {note.why}", style="yellow", markup=False, highlight=False)
 
     def _markdown(self, folder: Path, plots: Iterable[Path]) -> str:
+        here = (folder / "README.md").exists()
+        readme = "[README.md](README.md)" if here else "The README of the benchmarks"
         lines = [
             "# Results",
             "",
@@ -90,7 +94,7 @@ class Report:
             f"{self.seconds / 60:.0f} minutes and wrote this file. Ratios travel to other "
             "machines; absolute figures do not. "
             "Each figure is the median of interleaved rounds, with the lowest and the highest; "
-            "[README.md](README.md) says how it is measured.",
+            f"{readme} says how it is measured.",
             "",
             "## What is claimed",
             "",

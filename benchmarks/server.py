@@ -65,7 +65,7 @@ class Server:
                 return None
             if parent is None or not psutil.Process(backend).name().startswith("postgres"):
                 return None
-            return parent.pid
+            return int(parent.pid)
 
 
 @contextmanager

@@ -80,6 +80,7 @@ def run(lab: Lab) -> None:
             lab.view.now("filling prisma")
             with closing(Prisma(node, "read", 1, LENGTH, lab.server.processes)) as prisma:
                 prisma.open()
+                prisma.ready()
                 prisma.fill()
         for page in pages:
             contenders: list[Contender] = [

@@ -28,7 +28,7 @@ class MessageDb:
     conninfo: str
     name: str = "message-db"
     settings: str = (
-        "an equivalent of its write_message, written from its documentation: advisory lock on "
+        "an equivalent of its write_message, written for this comparison: advisory lock on "
         f"the category, version check, position in the stream and of all, its three indexes; "
         f"psycopg 3 with a pool of {POOL}, autocommit, prepared"
     )

@@ -1,4 +1,4 @@
--- An equivalent of what message-db documents, written for this comparison: messages in streams
+-- An equivalent of what message-db does, written for this comparison: messages in streams
 -- named category-id, written through a function that takes a transaction's advisory lock on the
 -- category, checks the expected version, and gives the next position in the stream and the next
 -- position of all. With the same three indexes as it has.

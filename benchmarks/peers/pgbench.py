@@ -69,6 +69,9 @@ class Pgbench:
         payload = json.dumps(PAYLOAD, separators=(",", ":")).replace(":", ": ")
         self._script.write_text(SCRIPT.format(games=self.games, payload=payload))
 
+    def ready(self) -> None:
+        pass
+
     def slice(self, warm: float, seconds: float) -> Sample:
         """Whole seconds, as pgbench counts them; the first one is the warm-up."""
         measured = max(1, round(seconds))

@@ -111,6 +111,8 @@ class Prisma:
             cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
+
+    def ready(self) -> None:
         self._answer()
 
     def fill(self) -> None:
