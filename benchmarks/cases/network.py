@@ -36,7 +36,12 @@ def run(lab: Lab) -> None:
 
             def callers(name: str, load: Load, threads: int) -> Callers:
                 return lab.callers(
-                    peers[name], load, threads=threads, server=far.server, fresh=True
+                    peers[name.removesuffix("-raw")],
+                    load,
+                    name=name,
+                    threads=threads,
+                    server=far.server,
+                    fresh=True,
                 )
 
             appends: dict[str, Load] = {name: Append(peer, 1) for name, peer in peers.items()}

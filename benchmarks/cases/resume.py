@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import secrets
 from functools import partial
+from typing import Any
 
+import attrs
 from attrs import frozen
+
+from registry import Replay
 
 from ..lab import Lab
 from ..payload import PAYLOAD
@@ -18,7 +22,7 @@ EXPLAINED = (
     "Each thread resumes a session of its own over and over, 100 events behind the head. Ours is "
     "`resume`, one round trip that also rotates the token and raises the generation; plain is "
     "three statements one after the other (find the session by its token's hash, beat, read) and "
-    "does neither."
+    "does neither. `-raw` does not decode: the page as a JSON document, or bytea as bytes."
 )
 MISSED = 100
 
@@ -26,18 +30,20 @@ MISSED = 100
 @frozen
 class OurResume:
     peer: Ours
+    raw: bool = False
 
     def open(self, process: int) -> OurResumeOpened:
-        return OurResumeOpened(self.peer)
+        return OurResumeOpened(self.peer, self.raw)
 
 
 class OurResumeOpened:
-    def __init__(self, peer: Ours) -> None:
+    def __init__(self, peer: Ours, raw: bool) -> None:
         self._client = peer.connect()
+        self._raw = raw
         self.close = self._client.close
 
     def caller(self, thread: int) -> Call:
-        registry = self._client.registry
+        registry, raw = self._client.registry, self._raw
         game = f"resume-{secrets.token_hex(8)}"
         token = registry.issue_resume_token(game, "player").token
         self._client.append_many(game, [PAYLOAD] * (2 * MISSED))
@@ -46,7 +52,11 @@ class OurResumeOpened:
             nonlocal token
             back = registry.resume(token, after=MISSED)
             token = back.token
-            assert len(back.replay.events) == MISSED
+            if raw:
+                page: Any = back.replay
+                page.json()
+            else:
+                assert len(back.replay.events) == MISSED  # looked at, they are decoded
 
         return call
 
@@ -78,8 +88,11 @@ def loads(peers: dict[str, object]) -> dict[str, Load]:
     for name, peer in peers.items():
         if isinstance(peer, Ours):
             found[name] = OurResume(peer)
+            if hasattr(Replay, "json"):
+                found[f"{name}-raw"] = OurResume(peer, raw=True)
         elif isinstance(peer, Plain):
             found[name] = PlainResume(peer)
+            found[f"{name}-raw"] = PlainResume(attrs.evolve(peer, raw=True))
     return found
 
 
@@ -90,6 +103,7 @@ def run(lab: Lab) -> None:
         each = loads({**peers})
         for threads in numbers:
             contenders = [
-                lab.callers(peers[name], load, threads=threads) for name, load in each.items()
+                lab.callers(peers[name.removesuffix("-raw")], load, threads=threads, name=name)
+                for name, load in each.items()
             ]
             lab.measure(NAME, {"threads": threads, "missed": MISSED}, contenders, unit="resumes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from attrs import frozen
 from psycopg.conninfo import conninfo_to_dict
 
+from ..codec import dumps, loads
 from .base import POOL, Unavailable
 
 
@@ -61,7 +61,7 @@ class EventSourcingClient:
         self._versions: dict[str, int] = {}
 
     def append(self, game: str, payload: object) -> object:
-        state = json.dumps(payload, separators=(",", ":")).encode()
+        state = dumps(payload)
         with self._locks[game]:
             while True:
                 version = self._versions.get(game)
@@ -79,15 +79,12 @@ class EventSourcingClient:
 
     def append_many(self, game: str, payloads: Sequence[object]) -> None:
         self.recorder.insert_events(
-            [
-                self._event(game, version, "Moved", json.dumps(p, separators=(",", ":")).encode())
-                for version, p in enumerate(payloads, 1)
-            ]
+            [self._event(game, version, "Moved", dumps(p)) for version, p in enumerate(payloads, 1)]
         )
 
     def read(self, game: str, after: int, limit: int) -> int:
         found = self.recorder.select_events(game, gt=after, limit=limit)
-        return len([json.loads(event.state) for event in found])
+        return len([loads(event.state) for event in found])
 
     def close(self) -> None:
         self._datastore.close()

@@ -13,6 +13,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
+from ..codec import use
 from .base import POOL
 
 SCHEMA = Path(__file__).with_suffix(".sql")
@@ -44,6 +45,7 @@ class MessageDb:
             min_size=POOL,
             max_size=POOL,
             kwargs={"autocommit": True, "prepare_threshold": 0},
+            configure=use,
             open=True,
         )
         pool.wait()

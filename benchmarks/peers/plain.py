@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
+from ..codec import dumps, use
 from .base import POOL
 
 SCHEMA = Path(__file__).with_suffix(".sql")
@@ -87,6 +87,7 @@ class Plain:
             min_size=POOL,
             max_size=POOL,
             kwargs={"autocommit": True, "prepare_threshold": 0},
+            configure=use,
             open=True,
         )
         pool.wait()
@@ -100,7 +101,7 @@ class PlainClient:
         table, type_ = ("raw_event", "bytea") if raw else ("event", "jsonb")
         self._read = READ.format(table=table).encode()
         self._append_many = APPEND_MANY.format(table=table, type=type_).encode()
-        self._encode = _bytes if raw else Jsonb
+        self._encode = dumps if raw else Jsonb
 
     def append(self, game: str, payload: object) -> object:
         with self._pool.connection() as connection:
@@ -150,7 +151,3 @@ class PlainClient:
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _bytes(payload: object) -> bytes:
-    return json.dumps(payload, separators=(",", ":")).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
+from ..codec import dumps, loads
 from .base import Unavailable
 
 INSTALL = "not run: install redis-server (Debian, Ubuntu: apt-get install redis-server)"
@@ -53,18 +53,17 @@ class RedisClient:
         self.close = self._redis.close
 
     def append(self, game: str, payload: object) -> object:
-        return self._redis.xadd(game, {"payload": json.dumps(payload, separators=(",", ":"))})
+        return self._redis.xadd(game, {"payload": dumps(payload)})
 
     def append_many(self, game: str, payloads: Sequence[object]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         for sequence, payload in enumerate(payloads, 1):
-            data = json.dumps(payload, separators=(",", ":"))
-            pipeline.xadd(game, {"payload": data}, id=f"0-{sequence}")
+            pipeline.xadd(game, {"payload": dumps(payload)}, id=f"0-{sequence}")
         pipeline.execute()
 
     def read(self, game: str, after: int, limit: int) -> int:
         found = self._redis.xrange(game, min=f"(0-{after}", count=limit)
-        return len([json.loads(fields[b"payload"]) for _, fields in found])
+        return len([loads(fields[b"payload"]) for _, fields in found])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from attrs import frozen
 
+from ..codec import dumps, loads
 from .base import POOL, Unavailable
 
 
@@ -43,6 +44,8 @@ class SqlAlchemyClient:
             creator=lambda: psycopg.connect(conninfo, prepare_threshold=0),
             pool_size=POOL,
             max_overflow=0,
+            json_serializer=dumps,
+            json_deserializer=loads,
         )
         self.metadata = sa.MetaData()
         game = sa.Table(
