@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ class Prisma:
             self.slice(0.0, COMPILED_AFTER)
         pids = [self._process.pid]
         clients, servers = cpu_times(pids), cpu_times(self.server())
+        begun = time.monotonic()
         done = self._ask(
             {
                 "what": self.what,
@@ -137,8 +139,8 @@ class Prisma:
             }
         )
         served = spent(servers, cpu_times(self.server()))
-        # CPU is that of the whole slice: per second it is the same.
-        share = seconds / (warm + seconds)
+        # CPU is that of the whole slice, with the calls that ended late: per second it is the same.
+        share = seconds / (time.monotonic() - begun)
         return Sample(
             calls=done["ended"],
             seconds=seconds,
