@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from itertools import count, pairwise
+from itertools import count
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -36,6 +36,10 @@ TRIES: Final = 3
 UNCOUNTED: Final = 256
 """Calls that came since a writer last looked; from here on the callers weigh them themselves."""
 
+ABREAST: Final = 2
+"""Rows in which threads wake one another: while one of a row is still waking up, one of the other
+runs."""
+
 IDLE: Final = 2.0
 """Seconds without work after which a writer ends, so that it keeps no forgotten registry alive."""
 
@@ -55,7 +59,7 @@ class Call(Generic[J, A]):
         # Held until it is this call's turn to go on.
         self.turn = allocate_lock()
         self.turn.acquire()
-        # Threads wake one another in a row. All at once they would queue for the interpreter,
+        # Threads wake one another in rows. All at once they would queue for the interpreter,
         # and the writer with them.
         self.follower: Call[J, A] | None = None
 
@@ -341,7 +345,7 @@ class Combiner(Generic[J, A]):
         self, batch: dict[str, list[Call[J, A]]], patient: bool, again: Collection[str]
     ) -> None:
         done = [call for key, calls in batch.items() if key not in again for call in calls]
-        for call, follower in pairwise(done):
+        for call, follower in zip(done, done[ABREAST:], strict=False):
             call.follower = follower
         for call in done:
             call.done = True
@@ -359,8 +363,8 @@ class Combiner(Generic[J, A]):
                     self._contended.add(key)
                 self._held += sum(call.weight for call in batch[key])
                 self._waiting[key] = batch[key] + self._waiting.get(key, [])
-        if done:
-            done[0].turn.release()
+        for call in done[:ABREAST]:
+            call.turn.release()
 
     def _rest(self) -> bool:
         """Waits for the bell; False when it is time to end."""

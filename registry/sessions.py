@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from psycopg.types.numeric import Int8
 
 from . import arguments
+from .arrays import bigint_array, text_array, uuid_array
 from .beats import Beat, Beats
 from .core import (
     SESSION_COLUMNS,
@@ -196,9 +197,9 @@ class Sessions(Core):
             rows = self._database.rows(
                 queries.heartbeat_many,
                 {
-                    "game_ids": [game_id for game_id, _, _ in sent],
-                    "ids": [uuid for _, uuid, _ in sent],
-                    "generations": [optional_int8(generation) for _, _, generation in sent],
+                    "game_ids": text_array([game_id for game_id, _, _ in sent]),
+                    "ids": uuid_array([uuid for _, uuid, _ in sent]),
+                    "generations": bigint_array([generation for _, _, generation in sent]),
                 },
             )
             alive = {(game_id, uuid): generation for game_id, uuid, generation in rows}
