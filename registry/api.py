@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from . import schema
-from .beats import Beats
+from .combining import Combiner
 from .config import RegistryConfig
 from .database import Database
 from .errors import InvalidArgument
@@ -85,12 +85,15 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         return registry
 
     def _use(self, database: Database, config: RegistryConfig) -> None:
-        self._database = database
-        self._writer = Writer(database, config)
-        self._beats = Beats(database, config, self._beat)
-        self._payloads = Payloads(database, config)
         self.config = config
+        self._database = database
+        self._payloads = Payloads(database, config)
+        self._writer = Writer(database, config)
+        self._gather()
         _opened.add(self)
+
+    def _combiners(self) -> list[Combiner[Any, Any]]:
+        return [self._writer.combiner, self._beats.combiner, self._resumptions.combiner]
 
     def migrate(self) -> list[str]:
         """Brings the schema of the pool's database up to date; see `registry.migrate`.
@@ -104,8 +107,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
 
         Events that wait to be recorded are recorded first; whoever comes later is refused.
         """
-        self._writer.combiner.close()
-        self._beats.combiner.close()
+        for combiner in self._combiners():
+            combiner.close()
         self._database.close()
 
     def __enter__(self) -> GameSessionRegistry:
@@ -128,8 +131,8 @@ def _disown() -> None:
     why = "this process was forked after the registry was opened: open another one in it"
     for registry in _opened:
         registry._database.refuse(why)
-        registry._writer.combiner.refuse(why)
-        registry._beats.combiner.refuse(why)
+        for combiner in registry._combiners():
+            combiner.refuse(why)
 
 
 if hasattr(os, "register_at_fork"):

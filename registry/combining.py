@@ -47,7 +47,17 @@ IDLE: Final = 2.0
 class Call(Generic[J, A]):
     """One thread's call, while it waits."""
 
-    __slots__ = ("answer", "done", "error", "follower", "job", "key", "turn", "weight")
+    __slots__ = (
+        "answer",
+        "done",
+        "error",
+        "follower",
+        "job",
+        "key",
+        "left_alone",
+        "turn",
+        "weight",
+    )
 
     def __init__(self, key: str, job: J, weight: int) -> None:
         self.key = key
@@ -55,6 +65,8 @@ class Call(Generic[J, A]):
         self.weight = weight
         self.answer: A | None = None
         self.error: BaseException | None = None
+        self.left_alone = False
+        """Whether its own thread is to do it, after all."""
         self.done = False
         # Held until it is this call's turn to go on.
         self.turn = allocate_lock()
@@ -83,7 +95,8 @@ class Combiner(Generic[J, A]):
 
     Args:
         alone: does one job in the calling thread.
-        together: gives each call of a batch its `answer` or its `error`. It returns the keys
+        together: gives each call of a batch its `answer` or its `error`, or leaves it to its own
+            thread (`left_alone`), which then does it alone. It returns the keys
             that it could not do without waiting for somebody else's lock: they come again, and
             in the end by themselves and with the second argument True: then it has to wait.
         most_waiting: weight of all that may wait at once.
@@ -163,6 +176,8 @@ class Combiner(Generic[J, A]):
         finally:
             if call.follower is not None:
                 call.follower.turn.release()
+        if call.left_alone:
+            return self._do_alone(job)
         if call.error is not None:
             raise call.error
         return call.answer  # type: ignore[return-value]

@@ -41,6 +41,7 @@ class Queries:
     record_events: bytes
     renew_epochs: bytes
     resume: bytes
+    resume_batch: bytes
     revoke_session: bytes
     sample_events: bytes
     settle_lineage: bytes

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Final
 from uuid import UUID, uuid4
 
 from psycopg.types.numeric import Int8
 
 from . import arguments
-from .arrays import bigint_array, text_array, uuid_array
-from .beats import Beat, Beats
+from .arrays import Array, bigint_array, bytea_array, text_array, uuid_array
 from .core import (
     SESSION_COLUMNS,
     Core,
@@ -21,16 +21,45 @@ from .core import (
 )
 from .database import Row
 from .errors import InvalidToken, SessionNotFound, TokenReused
+from .gathering import Gathering, Job
 from .model import Continuity, GameSession, Heartbeats, IssuedSession, Resumption
 from .queries import queries
 from .replay import replay_from
 from .tokens import ResumeToken, new_secret
 
+MOST_BEATS: Final = 1000
+"""In one statement."""
+
+MOST_PAGES: Final = 16
+"""Replays of the largest size that one statement returns."""
+
 
 class Sessions(Core):
     """The part of the registry that knows who is connected."""
 
-    _beats: Beats
+    _beats: Gathering
+    _resumptions: Gathering
+
+    def _gather(self) -> None:
+        """Lets calls of many threads share statements."""
+        self._beats = Gathering(
+            self._database,
+            self.config,
+            name="registry-beats",
+            alone=self._beat,
+            query=queries.heartbeat_batch,
+            columns=_beats,
+            most_weight=MOST_BEATS,
+        )
+        self._resumptions = Gathering(
+            self._database,
+            self.config,
+            name="registry-resumptions",
+            alone=self._take_over,
+            query=queries.resume_batch,
+            columns=_resumptions,
+            most_weight=MOST_PAGES * self.config.replay_limit,
+        )
 
     def issue_resume_token(
         self, game_id: str, user_id: str, *, ttl: float | None = None
@@ -129,21 +158,23 @@ class Sessions(Core):
         the first sight of a compression dictionary.
         """
         presented = ResumeToken.parse(token)
-        arguments.whole("after", after)
+        most = self._page_limit(limit)
+        after = Int8(arguments.whole("after", after))
         salt = secrets.token_bytes(32)
         proof = presented.prove()
-        params = {
+        job = {
             "game_id": presented.game_id,
             "id": presented.session_uuid,
             "nonce": proof.nonce,
             "blinded": proof.blinded,
             "salt": salt,
             "next_hash": presented.successor(salt).hash,
-            "after": Int8(after),
+            "after": after,
             "epoch": arguments.optional_uuid("epoch", epoch),
-            "limit": self._page_limit(limit),
+            "limit": most,
+            "presented": presented,
         }
-        row = self._insist(queries.resume, params, partial(self._refuse, presented))
+        row = self._resumptions.row(f"{presented.game_id}/{presented.session_uuid}", job, most)
         session = session_from(row[:SESSION_COLUMNS])
         salt_in_force, *page = row[SESSION_COLUMNS:]
         log_epoch, head, floor = page[:3]
@@ -174,7 +205,8 @@ class Sessions(Core):
         """
         game_id, uuid = arguments.session_key(session_id)
         generation = arguments.optional_whole("generation", generation, 1)
-        return session_from(self._beats.beat(Beat(session_id, game_id, uuid, generation)))
+        job = {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)}
+        return session_from(self._beats.row(session_id, job))
 
     def heartbeat_many(self, sessions: Iterable[str | tuple[str, int]]) -> Heartbeats:
         """Beats any number of sessions in one statement and says which of them are gone.
@@ -304,15 +336,15 @@ class Sessions(Core):
         )
         return None if row is None else session_from(row)
 
-    def _beat(self, beat: Beat) -> Row:
+    def _beat(self, job: Job) -> Row:
         """Beats one session, and waits for it."""
-        params = {
-            "game_id": beat.game_id,
-            "id": beat.uuid,
-            "generation": optional_int8(beat.generation),
-        }
-        explain = partial(self._check_acting, beat.session_id, beat.generation)
-        return self._insist(queries.heartbeat, params, explain)
+        session_id = f"{job['game_id']}/{job['id']}"
+        explain = partial(self._check_acting, session_id, job["generation"])
+        return self._insist(queries.heartbeat, job, explain)
+
+    def _take_over(self, job: Job) -> Row:
+        """Takes one session over, and waits for it."""
+        return self._insist(queries.resume, job, partial(self._refuse, job["presented"]))
 
     def _standing(self, token: ResumeToken) -> tuple[GameSession, str]:
         """A token's session and whether it is 'valid', 'retired' or 'displaced' there.
@@ -354,3 +386,27 @@ def _beat(item: str | tuple[str, int]) -> tuple[str, UUID, int | None] | None:
         return (*arguments.session_key(session_id), generation)
     except SessionNotFound:
         return None
+
+
+def _beats(calls: Sequence[Job]) -> dict[str, Array]:
+    """What heartbeat_batch.sql needs."""
+    return {
+        "game_ids": text_array([call["game_id"] for call in calls]),
+        "ids": uuid_array([call["id"] for call in calls]),
+        "generations": bigint_array([call["generation"] for call in calls]),
+    }
+
+
+def _resumptions(calls: Sequence[Job]) -> dict[str, Array]:
+    """What resume_batch.sql needs."""
+    return {
+        "game_ids": text_array([call["game_id"] for call in calls]),
+        "ids": uuid_array([call["id"] for call in calls]),
+        "nonces": bytea_array([call["nonce"] for call in calls]),
+        "blinded": bytea_array([call["blinded"] for call in calls]),
+        "salts": bytea_array([call["salt"] for call in calls]),
+        "next_hashes": bytea_array([call["next_hash"] for call in calls]),
+        "afters": bigint_array([call["after"] for call in calls]),
+        "epochs": uuid_array([call["epoch"] for call in calls]),
+        "limits": bigint_array([call["limit"] for call in calls]),
+    }
