@@ -89,11 +89,13 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         self._database = database
         self._payloads = Payloads(database, config)
         self._writer = Writer(database, config)
-        self._gather()
+        self._gather_sessions()
+        self._gather_acknowledgements()
         _opened.add(self)
 
     def _combiners(self) -> list[Combiner[Any, Any]]:
-        return [self._writer.combiner, self._beats.combiner, self._resumptions.combiner]
+        gatherings = self._beats, self._resumptions, self._acknowledgements
+        return [self._writer.combiner, *(gathering.combiner for gathering in gatherings)]
 
     def migrate(self) -> list[str]:
         """Brings the schema of the pool's database up to date; see `registry.migrate`.

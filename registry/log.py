@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg import Connection
@@ -12,9 +12,10 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8
 
 from . import arguments
+from .arrays import Array, bigint_array, text_array, uuid_array
 from .config import LARGEST_MESSAGE
 from .core import Core, optional_int8
-from .database import row_within
+from .database import Row, row_within
 from .errors import (
     AheadOfLog,
     EpochMismatch,
@@ -23,16 +24,33 @@ from .errors import (
     InvalidArgument,
     RegistryUnavailable,
 )
+from .gathering import Gathering, Job
 from .model import Acknowledgement
 from .queries import queries
 from .replay import GameEvent, Replay, ReplayJson, replay_from
 from .writer import Append, Writer, record_within
+
+MOST_ACKNOWLEDGEMENTS: Final = 1000
+"""In one statement."""
 
 
 class Log(Core):
     """The part of the registry that knows what happened."""
 
     _writer: Writer
+    _acknowledgements: Gathering
+
+    def _gather_acknowledgements(self) -> None:
+        """Lets the acknowledgements of many threads share statements."""
+        self._acknowledgements = Gathering(
+            self._database,
+            self.config,
+            name="registry-acknowledgements",
+            alone=self._acknowledge,
+            query=queries.acknowledge_batch,
+            columns=_columns,
+            most_weight=MOST_ACKNOWLEDGEMENTS,
+        )
 
     def record_event(
         self,
@@ -240,7 +258,7 @@ class Log(Core):
         `config.batch_size` events to prune.
         """
         game_id, uuid = arguments.session_key(session_id)
-        params = {
+        job = {
             "game_id": game_id,
             "id": uuid,
             "sequence": Int8(arguments.whole("sequence", sequence)),
@@ -250,8 +268,8 @@ class Log(Core):
         }
         pruned = 0
         while True:
-            row = self._database.row(queries.acknowledge, params)
-            reached, head, floor, deleted, more, present = row or (None, 0, 0, 0, False, epoch)
+            row = self._acknowledgements.row(session_id, job)
+            reached, head, floor, deleted, more, present = row
             if reached is not None:
                 pruned += deleted
                 if not more:
@@ -336,6 +354,10 @@ class Log(Core):
                 raise GameNotFound(game_id)
             ended = bool(rows[0][0])
 
+    def _acknowledge(self, job: Job) -> Row:
+        """Acknowledges for one session, and prunes."""
+        return self._database.row(queries.acknowledge, job) or (None, 0, 0, 0, False, job["epoch"])
+
     def _events(self, game_id: str, page: Replay, page_size: int | None) -> Iterator[GameEvent]:
         end = page.head
         while True:
@@ -367,3 +389,14 @@ class Log(Core):
         # The events are in: a prune that fails now is the next append's to do.
         with suppress(RegistryUnavailable):
             self._database.row(queries.prune_events, params)
+
+
+def _columns(jobs: Sequence[Job]) -> dict[str, Array]:
+    """What acknowledge_batch.sql needs."""
+    return {
+        "game_ids": text_array([job["game_id"] for job in jobs]),
+        "ids": uuid_array([job["id"] for job in jobs]),
+        "sequences": bigint_array([job["sequence"] for job in jobs]),
+        "generations": bigint_array([job["generation"] for job in jobs]),
+        "epochs": uuid_array([job["epoch"] for job in jobs]),
+    }

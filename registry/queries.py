@@ -14,6 +14,7 @@ class Queries:
     """Each attribute is the text of the file of that name."""
 
     acknowledge: bytes
+    acknowledge_batch: bytes
     add_dictionary: bytes
     claim_aged_games: bytes
     cleanup_aged_games: bytes

@@ -40,7 +40,7 @@ class Sessions(Core):
     _beats: Gathering
     _resumptions: Gathering
 
-    def _gather(self) -> None:
+    def _gather_sessions(self) -> None:
         """Lets calls of many threads share statements."""
         self._beats = Gathering(
             self._database,
@@ -388,25 +388,25 @@ def _beat(item: str | tuple[str, int]) -> tuple[str, UUID, int | None] | None:
         return None
 
 
-def _beats(calls: Sequence[Job]) -> dict[str, Array]:
+def _beats(jobs: Sequence[Job]) -> dict[str, Array]:
     """What heartbeat_batch.sql needs."""
     return {
-        "game_ids": text_array([call["game_id"] for call in calls]),
-        "ids": uuid_array([call["id"] for call in calls]),
-        "generations": bigint_array([call["generation"] for call in calls]),
+        "game_ids": text_array([job["game_id"] for job in jobs]),
+        "ids": uuid_array([job["id"] for job in jobs]),
+        "generations": bigint_array([job["generation"] for job in jobs]),
     }
 
 
-def _resumptions(calls: Sequence[Job]) -> dict[str, Array]:
+def _resumptions(jobs: Sequence[Job]) -> dict[str, Array]:
     """What resume_batch.sql needs."""
     return {
-        "game_ids": text_array([call["game_id"] for call in calls]),
-        "ids": uuid_array([call["id"] for call in calls]),
-        "nonces": bytea_array([call["nonce"] for call in calls]),
-        "blinded": bytea_array([call["blinded"] for call in calls]),
-        "salts": bytea_array([call["salt"] for call in calls]),
-        "next_hashes": bytea_array([call["next_hash"] for call in calls]),
-        "afters": bigint_array([call["after"] for call in calls]),
-        "epochs": uuid_array([call["epoch"] for call in calls]),
-        "limits": bigint_array([call["limit"] for call in calls]),
+        "game_ids": text_array([job["game_id"] for job in jobs]),
+        "ids": uuid_array([job["id"] for job in jobs]),
+        "nonces": bytea_array([job["nonce"] for job in jobs]),
+        "blinded": bytea_array([job["blinded"] for job in jobs]),
+        "salts": bytea_array([job["salt"] for job in jobs]),
+        "next_hashes": bytea_array([job["next_hash"] for job in jobs]),
+        "afters": bigint_array([job["after"] for job in jobs]),
+        "epochs": uuid_array([job["epoch"] for job in jobs]),
+        "limits": bigint_array([job["limit"] for job in jobs]),
     }
