@@ -42,7 +42,9 @@ class ArrayDumper(Dumper):
     format = Format.BINARY
 
     def dump(self, obj: Array) -> Buffer | None:
-        return obj.packed(self.connection.info.encoding if self.connection else "utf-8")
+        encoding = self.connection.info.encoding if self.connection else "utf-8"
+        # SQL_ASCII takes any bytes: as psycopg, these.
+        return obj.packed("utf-8" if encoding == "ascii" else encoding)
 
     def get_key(self, obj: Array, format: PyFormat) -> Any:  # noqa: A002
         return self.cls, obj.oid

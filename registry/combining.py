@@ -188,13 +188,16 @@ class Combiner(Generic[J, A]):
 
     def close(self) -> None:
         """Refuses further calls, and returns when those that wait have their answers."""
+        if self._closed:  # or a forked child, in which a writer may seem to hold the lock for ever
+            return
         self.refuse("the registry is closed")
         with self._lock:
             self._lock.notify_all()
             writers = list(self._writers)
         until = monotonic() + self._timeout + self._grace
         for writer in writers:
-            self._ring()
+            with suppress(RuntimeError):  # rung already
+                self._bell.release()
             writer.join(max(0.0, until - monotonic()))
         with self._lock:
             self._collect()
@@ -352,7 +355,7 @@ class Combiner(Generic[J, A]):
             for calls in batch.values():
                 for call in calls:
                     if call.answer is None and call.error is None:
-                        call.error = copy(error)
+                        call.error = own(error)
         finally:
             self._finish(batch, patient, again)
 
@@ -394,3 +397,11 @@ class Combiner(Generic[J, A]):
                     self._bell.release()  # for the next that rests
                 return False
             return True
+
+
+def own(error: BaseException) -> BaseException:
+    """A copy of an error for one of the threads that it is raised in, if it can be copied."""
+    try:
+        return copy(error)
+    except Exception:
+        return error

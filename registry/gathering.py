@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .arrays import Array
 from .combining import Batch, Combiner
 from .config import RegistryConfig
-from .database import Database, Row
+from .database import Database, Refused, Row
+from .errors import InvalidArgument
 
 Job = Mapping[str, Any]
 """The parameters of one call's query."""
@@ -56,9 +58,11 @@ class Gathering:
 
     def _together(self, batch: Batch[Job, Row], _: bool) -> Collection[str]:
         sent = [calls[0] for calls in batch.values()]
-        rows = self._database.rows(self._query, self._columns([call.job for call in sent]))
-        for place, *row in rows:
-            sent[place - 1].answer = tuple(row)
+        # One call that cannot be sent, or that the server does not take, must not fail the others.
+        with suppress(Refused, InvalidArgument):
+            params = self._columns([call.job for call in sent])
+            for place, *row in self._database.rows(self._query, params):
+                sent[place - 1].answer = tuple(row)
         for calls in batch.values():
             for call in calls:
                 call.left_alone = call.answer is None

@@ -388,7 +388,9 @@ class Log(Core):
             return
         # The events are in: a prune that fails now is the next append's to do.
         with suppress(RegistryUnavailable):
-            self._database.row(queries.prune_events, params)
+            while row := self._database.row(queries.prune_events, params):
+                if row[1] is None or row[1] >= head - cap:
+                    return
 
 
 def _columns(jobs: Sequence[Job]) -> dict[str, Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from copy import copy
 from itertools import count
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +18,7 @@ from .arrays import (
     text_array,
     uuid_array,
 )
-from .combining import Batch, Call, Combiner
+from .combining import Batch, Call, Combiner, own
 from .config import RegistryConfig
 from .core import optional_int8
 from .database import ATTEMPTS, Database, Params, Refused, Row, row_within
@@ -118,7 +117,7 @@ class Writer:
             # Whoever gave an id can have it tried again.
             for call in calls:
                 if call.job.event_id is None:
-                    call.error = copy(error)
+                    call.error = own(error)
                 else:
                     call.settle(self._alone)
         except (Refused, InvalidArgument):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from support import TABLES, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig
+from registry.combining import Combiner
 
 T = TypeVar("T")
 PATIENCE = 30.0
@@ -126,3 +127,24 @@ def configured(conninfo: str, **settings: object) -> Iterator[GameSessionRegistr
     config = RegistryConfig(pool_min_size=1, **settings)
     with GameSessionRegistry.connect(conninfo, config=config) as registry:
         yield registry
+
+
+@contextmanager
+def several(conninfo: str, number: int) -> Iterator[list[GameSessionRegistry]]:
+    """As many registries, which know nothing of one another, as those of several processes."""
+    with ExitStack() as stack:
+        patient = {"lock_timeout": 60, "statement_timeout": 60}
+        yield [stack.enter_context(configured(conninfo, **patient)) for _ in range(number)]
+
+
+def waiting(combiner: Combiner[Any, Any]) -> int:
+    """The calls that no writer has begun."""
+    return len(combiner._inbox) + sum(map(len, list(combiner._waiting.values())))
+
+
+def queued(combiner: Combiner[Any, Any], call: Callable[[], T]) -> Future[T]:
+    """A call of another thread, which waits for a writer by the time that this returns."""
+    before = waiting(combiner)
+    future = in_thread(call)
+    wait_until(lambda: waiting(combiner) > before or future.done(), timeout=PATIENCE)
+    return future

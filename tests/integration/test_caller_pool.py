@@ -263,7 +263,9 @@ def test_closing_the_registry_leaves_the_pool_open(conninfo: str) -> None:
             registry.record_event("chess", 1)
         registry.close()
         assert not pool.closed
-        assert registry.record_event("chess", 2) == 2
+        with pytest.raises(RegistryUnavailable, match="closed"):
+            registry.record_event("chess", 2)
+        assert GameSessionRegistry(pool).record_event("chess", 2) == 2
         with pool.connection() as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
 

@@ -264,7 +264,9 @@ def schema_mismatch(scene: Scene) -> list[Call]:
 
     registry = scene.registry
     return [
-        without("game_event_id", lambda: registry.record_event("chess", 1)),
+        without("game_event", lambda: registry.record_event("chess", 1)),
+        without("game_event_id", lambda: registry.record_event("chess", 1, event_id=uuid4())),
+        without("game_event", lambda: registry.record_events("chess", [1, 2])),
         without("game_event", lambda: registry.fetch_events_since("chess", 5)),
         without("game_event", lambda: registry.resume(scene.token, after=5)),
         without("game_session", lambda: registry.issue_resume_token("chess", "carol")),

@@ -13,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from probes import (
+    PATIENCE,
     at_once,
     configured,
     dump,
@@ -23,6 +24,7 @@ from probes import (
     in_thread,
     rows,
     sequences,
+    several,
     until_blocked,
     value,
 )
@@ -210,13 +212,14 @@ def test_two_first_uses_of_an_event_id_that_overlap_are_one_event(
 ) -> None:
     event_id = uuid4()
     registry.record_event("chess", 0)
-    with hold_game(conninfo, "chess"):
-        twins = [
-            in_thread(lambda: registry.record_event("chess", 1, event_id=event_id))
-            for _ in range(3)
-        ]
-        until_blocked(conninfo, 3, "record_event")
-    assert [twin.result(30) for twin in twins] == [2, 2, 2]
+    with several(conninfo, 3) as registries:
+        with hold_game(conninfo, "chess"):
+            twins = [
+                in_thread(lambda each=each: each.record_event("chess", 1, event_id=event_id))
+                for each in registries
+            ]
+            until_blocked(conninfo, 3, "record_event_checked")
+        assert [twin.result(30) for twin in twins] == [2, 2, 2]
     assert numbers(registry, "chess") == [1, 2]
 
 
@@ -270,7 +273,7 @@ def test_who_waited_for_a_game_to_begin_learns_the_sequence_after_it(
     with held(conninfo, "SELECT 1") as connection:
         registry.record_event("chess", 1, connection=connection)
         late = in_thread(lambda: registry.record_event("chess", 2, expected_sequence=1))
-        until_blocked(conninfo, 1, "record_event")
+        until_blocked(conninfo, 1, "record_event_checked")
     with pytest.raises(SequenceConflict) as caught:
         late.result(30)
     assert (caught.value.expected, caught.value.actual) == (1, 2)
@@ -337,6 +340,38 @@ def test_others_wait_for_the_callers_transaction_and_leave_no_gap(
     assert numbers(registry, "chess") == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("statement", "append"),
+    [
+        ("record_event", lambda registry, n: [registry.record_event("chess", n)]),
+        (
+            "record_event_checked",
+            lambda registry, n: [registry.record_event("chess", n, event_id=uuid4())],
+        ),
+        ("record_events", lambda registry, n: registry.record_events("chess", [n, n, n])),
+    ],
+    ids=["event", "event with an id", "events"],
+)
+def test_processes_that_waited_for_a_game_each_go_on_from_its_head(
+    registry: Registry, conninfo: str, statement: str, append: Callable[[Registry, int], range]
+) -> None:
+    """The head that they saw when they came is not the one that they append to."""
+    registry.record_event("chess", "first")
+    with several(conninfo, 12) as registries:
+        with hold_game(conninfo, "chess"):
+            appends = [
+                in_thread(lambda n=n, each=each: append(each, n))
+                for n, each in enumerate(registries)
+            ]
+            until_blocked(conninfo, 12, statement)
+        given = {
+            sequence: n for n, call in enumerate(appends) for sequence in call.result(PATIENCE)
+        }
+    log = {event.sequence: event.payload for event in registry.iter_events_since("chess", 1)}
+    assert log == given
+    assert sorted(log) == list(range(2, len(log) + 2))
+
+
 def test_an_event_id_makes_a_retry_harmless_in_the_callers_transaction_too(
     registry: Registry, conninfo: str
 ) -> None:
@@ -361,7 +396,7 @@ def test_a_race_for_an_event_id_spoils_nothing_of_the_callers_transaction(
         waiting = in_thread(
             lambda: registry.record_event("chess", 1, event_id=event_id, connection=loser)
         )
-        until_blocked(conninfo, 1, "record_event")
+        until_blocked(conninfo, 1, "record_event_checked")
         winner.commit()
         assert waiting.result(30) == 2
         loser.commit()
@@ -390,7 +425,7 @@ def test_a_retry_that_waits_for_its_first_attempt_is_no_conflict(
         retry = in_thread(
             lambda: registry.record_event("chess", 5, event_id=event_id, expected_sequence=5)
         )
-        until_blocked(conninfo, 1, "record_event")
+        until_blocked(conninfo, 1, "record_event_checked")
         first.commit()
         assert retry.result(30) == 5
     assert numbers(registry, "chess") == [1, 2, 3, 4, 5]
@@ -1135,12 +1170,16 @@ def test_appends_that_wait_for_the_end_begin_a_new_game_at_one(
     registry: Registry, conninfo: str
 ) -> None:
     registry.record_events("chess", range(3))
-    with held(conninfo, "SELECT 1") as ending:
-        ending.execute("DELETE FROM game_event WHERE game_id = 'chess'")
-        ending.execute("DELETE FROM game WHERE game_id = 'chess'")
-        appends = [in_thread(lambda: registry.record_event("chess", "anew")) for _ in range(4)]
-        until_blocked(conninfo, 4, "record_event")
-    assert sorted(append.result(30) for append in appends) == [1, 2, 3, 4]
+    with several(conninfo, 4) as registries:
+        with held(conninfo, "SELECT 1") as ending:
+            ending.execute("DELETE FROM game_event WHERE game_id = 'chess'")
+            ending.execute("DELETE FROM game WHERE game_id = 'chess'")
+            appends = [
+                in_thread(lambda each=each: each.record_event("chess", "anew"))
+                for each in registries
+            ]
+            until_blocked(conninfo, 4, "record_event")
+        assert sorted(append.result(30) for append in appends) == [1, 2, 3, 4]
     assert numbers(registry, "chess") == [1, 2, 3, 4]
 
 

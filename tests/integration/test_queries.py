@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import partial
@@ -122,13 +123,50 @@ def prune(game: int, through: int) -> Params:
     return {"game_id": game_id(game), "through": Int8(through), "batch_size": BATCH}
 
 
-def record(game: str, event_id: UUID | None = None, expected: int | None = None) -> Params:
+def record(game: str) -> Params:
+    return {"game_id": game, "codec": 1, "payload": b"{}"}
+
+
+def record_checked(game: str, event_id: UUID | None = None, expected: int | None = None) -> Params:
+    return {**record(game), "event_id": event_id, "expected": expected and Int8(expected)}
+
+
+def record_batch(events: list[str]) -> Params:
+    """An event for each of these games, those of one game in a row."""
+    events = sorted(events)
+    games = sorted(set(events))
+    counts = Counter(events)
     return {
-        "game_id": game,
-        "event_id": event_id,
-        "expected": expected and Int8(expected),
-        "codec": 1,
-        "payload": b"{}",
+        "game_ids": games,
+        "counts": [counts[game] for game in games],
+        "events": events,
+        "places": [games.index(game) + 1 for game in events],
+        "followers": [n for game in games for n in reversed(range(counts[game]))],
+        "codecs": [1] * len(events),
+        "payloads": [b"{}"] * len(events),
+    }
+
+
+def known_id(scale: Scale, game: int, place: int) -> UUID:
+    """The id of one of the first ten events of a game."""
+    return event_uuid(game, scale.floor(game) + 1 + place)
+
+
+def record_batch_checked(
+    events: list[str],
+    event_id: Callable[[int], UUID | None],
+    expected: Callable[[int], int | None] = lambda n: None,
+) -> Params:
+    """An event for each of these games, on the conditions of its place among them."""
+    games = sorted(set(events))
+    return {
+        "game_ids": games,
+        "events": events,
+        "places": [games.index(game) + 1 for game in events],
+        "event_ids": [event_id(n) for n in range(len(events))],
+        "expected": [sequence and Int8(sequence) for sequence in map(expected, range(len(events)))],
+        "codecs": [1] * len(events),
+        "payloads": [b"{}"] * len(events),
     }
 
 
@@ -145,6 +183,25 @@ def resume(game: int, player: int, after: int, forged: bool = False) -> Params:
         epoch=None,
         limit=Int8(BATCH),
     )
+
+
+def together(each: list[Params], **columns: str) -> Params:
+    """The parameters of many calls, each of one name a column of another."""
+    return {name: [params[one] for params in each] for name, one in columns.items()}
+
+
+def acknowledge_batch(each: list[Params]) -> Params:
+    return together(
+        each, game_ids="game_id", ids="id", sequences="sequence", generations="generation",
+        epochs="epoch",
+    )  # fmt: skip
+
+
+def resume_batch(each: list[Params]) -> Params:
+    return together(
+        each, game_ids="game_id", ids="id", nonces="nonce", blinded="blinded", salts="salt",
+        next_hashes="next_hash", afters="after", epochs="epoch", limits="limit",
+    )  # fmt: skip
 
 
 def events(game: int, first: int, last: int) -> Rows:
@@ -202,6 +259,27 @@ CASES = [
         query="acknowledge",
         use="ahead of the log",
         params=lambda s: acknowledge(QUIET, 0, s.head(QUIET) + 1),
+    ),
+    Case(
+        query="acknowledge_batch",
+        use="a thousand, of which another holds the floor",
+        params=lambda s: acknowledge_batch(
+            [acknowledge(n * 9 % s.games, n % 4, s.head(n * 9 % s.games)) for n in range(BATCH)]
+        ),
+        rows=15 * BATCH,
+        buffers=60 * BATCH,
+        locks=lambda s: {
+            session_name(n * 9 % s.games, n % 4)
+            for n in range(BATCH)
+            if n % 4 in (1, 2) and n * 9 % s.games < s.games * 0.99
+        },
+    ),
+    Case(
+        query="acknowledge_batch",
+        use="another generation, and one ahead of the log",
+        params=lambda s: acknowledge_batch(
+            [acknowledge(QUIET, 1, 1, 2), acknowledge(QUIET, 2, s.head(QUIET) + 1)]
+        ),
     ),
     Case(query="add_dictionary", use="any", params=lambda s: {"content": b"x"}),
     Case(
@@ -330,6 +408,23 @@ CASES = [
         params=lambda s: session(QUIET, 3, generation=Int8(1)),
     ),
     Case(
+        query="heartbeat_batch",
+        use="a thousand",
+        params=lambda s: beats([(n * 9 % s.games, n % 4) for n in range(BATCH)]),
+        rows=4 * BATCH,
+        buffers=50 * BATCH,
+        locks=lambda s: {
+            session_name(n * 9 % s.games, n % 4)
+            for n in range(BATCH)
+            if n % 4 != 3 and n * 9 % s.games < s.games * 0.99
+        },
+    ),
+    Case(
+        query="heartbeat_batch",
+        use="another generation",
+        params=lambda s: beats([(QUIET, 0), (QUIET, 1)], generation=2),
+    ),
+    Case(
         query="heartbeat_many",
         use="a thousand",
         params=lambda s: beats([(n * 9 % s.games, n % 4) for n in range(BATCH)]),
@@ -401,27 +496,76 @@ CASES = [
         params=lambda s: prune(QUIET, s.head(QUIET) + 1),
     ),
     Case(
+        query="record_batch",
+        use="a thousand of many games, some that are not there",
+        params=lambda s: record_batch([game_id(n * 9 % s.games) for n in range(BATCH)] + ["new"]),
+        rows=2 * BATCH + 10,
+        buffers=50 * BATCH,
+        locks=lambda s: {game_id(n * 9 % s.games) for n in range(BATCH)},
+    ),
+    Case(
+        query="record_batch",
+        use="a thousand of one game",
+        params=lambda s: record_batch([game_id(HOT)] * BATCH),
+        buffers=10 * BATCH,
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="record_batch_checked",
+        use="a thousand of many games, half of them known",
+        params=lambda s: record_batch_checked(
+            [game_id(n * 9 % s.games) for n in range(BATCH)] + ["new"],
+            lambda n: uuid4() if n % 2 else known_id(s, n * 9 % s.games, n // s.games),
+        ),
+        rows=4 * BATCH,
+        buffers=60 * BATCH,
+        locks=lambda s: {game_id(n * 9 % s.games) for n in range(BATCH)},
+    ),
+    Case(
+        query="record_batch_checked",
+        use="a known id",
+        params=lambda s: record_batch_checked(
+            [game_id(HOT), game_id(QUIET)], lambda n: known_id(s, HOT, 4) if n == 0 else uuid4()
+        ),
+        locks=lambda s: {game_id(HOT), game_id(QUIET)},
+    ),
+    Case(
+        query="record_batch_checked",
+        use="a thousand of one game",
+        params=lambda s: record_batch_checked(
+            [game_id(HOT)] * BATCH, lambda n: uuid4(), lambda n: s.head(HOT) + n + 1
+        ),
+        rows=10,
+        buffers=20 * BATCH,
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
         query="record_event",
         use="plain",
         params=lambda s: record(game_id(HOT)),
         locks=lambda s: {game_id(HOT)},
     ),
-    Case(query="record_event", use="a new game", params=lambda s: record("new", uuid4(), 1)),
+    Case(query="record_event", use="a new game", params=lambda s: record("new")),
     Case(
-        query="record_event",
+        query="record_event_checked",
+        use="a new game",
+        params=lambda s: record_checked("new", uuid4(), 1),
+    ),
+    Case(
+        query="record_event_checked",
         use="with an id",
-        params=lambda s: record(game_id(HOT), uuid4(), s.head(HOT) + 1),
+        params=lambda s: record_checked(game_id(HOT), uuid4(), s.head(HOT) + 1),
         locks=lambda s: {game_id(HOT)},
     ),
     Case(
-        query="record_event",
+        query="record_event_checked",
         use="a known id",
-        params=lambda s: record(game_id(HOT), event_uuid(HOT, 5)),
+        params=lambda s: record_checked(game_id(HOT), event_uuid(HOT, 5)),
     ),
     Case(
-        query="record_event",
+        query="record_event_checked",
         use="not the next",
-        params=lambda s: record(game_id(HOT), expected=5),
+        params=lambda s: record_checked(game_id(HOT), expected=5),
         locks=lambda s: {game_id(HOT)},
     ),
     Case(
@@ -459,6 +603,29 @@ CASES = [
         query="resume",
         use="expired",
         params=lambda s: resume(QUIET, 3, 0),
+    ),
+    Case(
+        query="resume_batch",
+        use="many of many games",
+        params=lambda s: resume_batch(
+            [
+                resume(n * 7 % s.games, 0, s.floor(n * 7 % s.games), forged=n % 5 == 0)
+                for n in range(50)
+            ]
+        ),
+        rows=50 * 2 * BATCH,
+        buffers=50 * 2 * BATCH,
+        locks=lambda s: {
+            session_name(n * 7 % s.games, 0)
+            for n in range(50)
+            if n % 5 and n * 7 % s.games < s.games * 0.99
+        },
+    ),
+    Case(
+        query="resume_batch",
+        use="at the head of a long log",
+        params=lambda s: resume_batch([resume(HOT, 0, s.head(HOT))]),
+        locks=lambda s: {session_name(HOT, 0)},
     ),
     Case(
         query="revoke_session",
@@ -527,7 +694,19 @@ NEEDED = [
     ),
     (
         "ALTER TABLE game_event_id DROP CONSTRAINT game_event_id_pkey",
-        "record_event: a known id",
+        "record_event_checked: a known id",
+    ),
+    (
+        "ALTER TABLE game_event_id DROP CONSTRAINT game_event_id_pkey",
+        "record_batch_checked: a known id",
+    ),
+    (
+        "ALTER TABLE game DROP CONSTRAINT game_pkey CASCADE",
+        "record_batch: a thousand of many games, some that are not there",
+    ),
+    (
+        "ALTER TABLE game_session DROP CONSTRAINT game_session_pkey",
+        "heartbeat_batch: a thousand",
     ),
     ("DROP INDEX game_event_id_age", "cleanup_event_ids: a batch"),
 ]

@@ -146,7 +146,7 @@ def a_session_with_failures(
         for name, call in held.items():
             yield name, outcome(call)
     for name, table, call in [
-        ("no table for an event", "game_event_id", lambda: registry.record_event("chess", event)),
+        ("no table for an event", "game_event", lambda: registry.record_event("chess", event)),
         ("no table for a session", "game_session", lambda: registry.resume(token, after=0)),
     ]:
         rows(conninfo, f"ALTER TABLE {table} RENAME TO hidden")

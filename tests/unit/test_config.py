@@ -18,6 +18,7 @@ COUNTS = [
     "batch_size",
     "pool_min_size",
     "pool_max_size",
+    "max_waiting_bytes",
 ]
 
 
