@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import traceback
 from array import array
@@ -58,6 +59,7 @@ class Prepare:
 def serve(pipe: Connection, load: Load, process: int) -> None:
     """The life of the process: open the load, call in windows as told, close it."""
     try:
+        _keep_to_one_core(process)
         opened = load.open(process)
         callers: list[Call | Uncounted] = []
         pipe.send(None)
@@ -71,6 +73,13 @@ def serve(pipe: Connection, load: Load, process: int) -> None:
         pass
     except BaseException:
         pipe.send(RuntimeError(traceback.format_exc()))
+
+
+def _keep_to_one_core(process: int) -> None:
+    """The interpreter's lock lets its threads use no more, and to hop between two costs."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0), reverse=True)
+        os.sched_setaffinity(0, {cores[process % len(cores)]})
 
 
 @frozen
