@@ -66,6 +66,7 @@ class Lab:
         name: str = "",
         server: Server | None = None,
         fresh: bool = False,
+        keep: bool = True,
     ) -> Callers:
         """Python callers of a peer, as a contender."""
         pid = peer.server_pid
@@ -76,6 +77,7 @@ class Lab:
             processes=processes,
             server=(server or self.server).processes if pid is None else lambda: [pid],
             fresh=fresh,
+            keep=keep,
         )
 
     def measure(

@@ -96,13 +96,17 @@ class Callers:
     """The processes that serve the calls, for the CPU they use."""
     fresh: bool = False
     """Whether the processes must be this one's own children, to be where it is."""
+    keep: bool = True
+    """Whether each process keeps to one core."""
     _running: list[tuple[BaseProcess, Connection]] = field(factory=list, init=False)
 
     def open(self) -> None:
         context: Any = _fresh if self.fresh else _prepared
         for number in range(self.processes):
             pipe, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, self.load, number), daemon=True)
+            process = context.Process(
+                target=serve, args=(theirs, self.load, number, self.keep), daemon=True
+            )
             process.start()
             theirs.close()
             self._running.append((process, pipe))

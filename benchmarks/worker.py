@@ -56,10 +56,11 @@ class Prepare:
     threads: int
 
 
-def serve(pipe: Connection, load: Load, process: int) -> None:
+def serve(pipe: Connection, load: Load, process: int, keep: bool) -> None:
     """The life of the process: open the load, call in windows as told, close it."""
     try:
-        _keep_to_one_core(process)
+        if keep:
+            _keep_to_one_core(process)
         opened = load.open(process)
         callers: list[Call | Uncounted] = []
         pipe.send(None)

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Final, Generic, TypeVar
 
 from .config import RegistryConfig
-from .errors import OutcomeUnknown, RegistryError, RegistryUnavailable
+from .errors import OutcomeUnknown, RegistryUnavailable
 
 J = TypeVar("J")
 A = TypeVar("A")
@@ -74,13 +74,6 @@ class Call(Generic[J, A]):
         # Threads wake one another in rows. All at once they would queue for the interpreter,
         # and the writer with them.
         self.follower: Call[J, A] | None = None
-
-    def settle(self, do: Callable[[J], A]) -> None:
-        """Does this call by itself."""
-        try:
-            self.answer = do(self.job)
-        except RegistryError as error:
-            self.error = error
 
 
 Batch = Mapping[str, Sequence[Call[J, A]]]
@@ -354,7 +347,7 @@ class Combiner(Generic[J, A]):
         except BaseException as error:
             for calls in batch.values():
                 for call in calls:
-                    if call.answer is None and call.error is None:
+                    if call.answer is None and call.error is None and not call.left_alone:
                         call.error = own(error)
         finally:
             self._finish(batch, patient, again)

@@ -119,9 +119,14 @@ class Database:
         self._refusal = why
 
     def close(self) -> None:
-        """Closes the pool if it is the registry's own; a forked child leaves it to its parent."""
-        if self.owned and not self._refusal:
-            self.pool.close()
+        """Refuses further statements, and closes the pool if it is the registry's own.
+
+        A forked child leaves it to its parent.
+        """
+        if not self._refusal:
+            self.refuse("the registry is closed")
+            if self.owned:
+                self.pool.close()
 
     def row(self, query: bytes, params: Params, *, if_unknown: str | None = None) -> Row | None:
         """The only row of a query's answer, if there is one; see `rows`."""

@@ -119,11 +119,11 @@ class Writer:
                 if call.job.event_id is None:
                     call.error = own(error)
                 else:
-                    call.settle(self._alone)
+                    call.left_alone = True
         except (Refused, InvalidArgument):
             # One event that the server does not take must not fail the others.
             for call in calls:
-                call.settle(self._alone)
+                call.left_alone = True
         return ()
 
     def _one_game(self, calls: Sequence[_Call]) -> None:
@@ -198,7 +198,7 @@ class Writer:
         left = set(games).difference(owners[number - 1].key for number, *_ in verdicts)
         if patient and left:  # there is no such game
             for call in batch[games[0]]:
-                call.settle(self._alone)
+                call.left_alone = True
             return ()
         ends: dict[str, tuple[_Call, int, int]] = {}
         following: dict[tuple[str, int | None], int] = {}
@@ -214,7 +214,7 @@ class Writer:
                 call.error = SequenceConflict(expected, sequence)
                 following[call.key, expected] = sequence
             else:  # it may have been recorded since the statement's snapshot
-                call.settle(self._alone)
+                call.left_alone = True
         for call, sequence, floor in ends.values():
             call.answer = (sequence, floor)
         for twin in twins:
@@ -225,7 +225,7 @@ class Writer:
             elif twin.job.event_id is None and expected is not None and actual is not None:
                 twin.error = SequenceConflict(expected, actual)
             else:
-                twin.settle(self._alone)
+                twin.left_alone = True
         return left
 
 

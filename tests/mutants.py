@@ -846,8 +846,8 @@ MUTANTS = [
         "broken-batch-gives-up-what-has-an-id",
         "event ids",
         "registry/writer.py",
-        "if call.job.event_id is None:\n                    call.error = copy(error)",
-        "if True:\n                    call.error = copy(error)",
+        "if call.job.event_id is None:\n                    call.error = own(error)",
+        "if True:\n                    call.error = own(error)",
         APPENDS + "test_a_batch_whose_connection_broke_records_what_has_an_id_exactly_once",
     ),
     mutant(

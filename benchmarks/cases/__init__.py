@@ -10,6 +10,7 @@ from . import (
     alone,
     append,
     combined,
+    cores,
     disk,
     growth,
     heartbeat,
@@ -33,6 +34,7 @@ class Case(Protocol):
 _ALL: tuple[Case, ...] = (
     append,
     alone,
+    cores,
     limit,
     resume,
     replay,
