@@ -105,9 +105,9 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         return schema.migrate(self._database.conninfo)
 
     def close(self) -> None:
-        """Closes the registry's own pool; a caller's pool stays open. Closing again is fine.
+        """Refuses further calls, and closes the registry's own pool; a caller's pool stays open.
 
-        Events that wait to be recorded are recorded first; whoever comes later is refused.
+        Calls that wait for their turn get their answers first. Closing again is fine.
         """
         for combiner in self._combiners():
             combiner.close()
