@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from types import TracebackType
 from typing import Any
@@ -135,6 +136,13 @@ def _disown() -> None:
         registry._database.refuse(why)
         for combiner in registry._combiners():
             combiner.refuse(why)
+
+
+@atexit.register
+def _leave() -> None:
+    """At the end of the program: an open pool would have it wait for its threads."""
+    for registry in list(_opened):
+        registry._database.leave()
 
 
 if hasattr(os, "register_at_fork"):

@@ -128,6 +128,11 @@ class Database:
             if self.owned:
                 self.pool.close()
 
+    def leave(self) -> None:
+        """Lets go of a pool of the registry's own, without waiting for who still uses it."""
+        if self.owned and not self._refusal:
+            self.pool.close(timeout=1)
+
     def row(self, query: bytes, params: Params, *, if_unknown: str | None = None) -> Row | None:
         """The only row of a query's answer, if there is one; see `rows`."""
         rows = self.rows(query, params, if_unknown=if_unknown)
