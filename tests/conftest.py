@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from probes import PATIENCE
 from support import Clock, Server
 
-from registry import EmbeddedPostgres, GameSessionRegistry
+from registry import EmbeddedPostgres, GameSessionRegistry, combining
 
 # No test cuts the power: what a crash of the server alone loses is the same without fsync.
 SETTINGS = {"max_connections": 300, "fsync": "off"}
@@ -74,3 +75,9 @@ def registry(conninfo: str) -> Iterator[GameSessionRegistry]:
 def clock(conninfo: str) -> Clock:
     """The clock of the test's own database."""
     return Clock(conninfo)
+
+
+@pytest.fixture
+def one_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call asks for a second writer, so that all that comes behind the first one waits."""
+    monkeypatch.setattr(combining, "PATIENCE", 2 * PATIENCE)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from ..codec import use
 
 
 class Client(Protocol):
@@ -44,6 +49,20 @@ class Peer(Protocol):
 
 POOL = 16
 """Connections of each process, for every peer that has a pool."""
+
+
+def pool_of(conninfo: str) -> ConnectionPool[Connection[Any]]:
+    """The open pool of a process, for the peers that are plain psycopg."""
+    pool = ConnectionPool(
+        conninfo,
+        min_size=POOL,
+        max_size=POOL,
+        kwargs={"autocommit": True, "prepare_threshold": 0},
+        configure=use,
+        open=True,
+    )
+    pool.wait()
+    return pool
 
 
 class Unavailable(Exception):

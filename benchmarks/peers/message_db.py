@@ -13,8 +13,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
-from ..codec import use
-from .base import POOL
+from .base import POOL, pool_of
 
 SCHEMA = Path(__file__).with_suffix(".sql")
 WRITE = "SELECT write_message(%s, %s, 'Moved', %s)"
@@ -40,16 +39,7 @@ class MessageDb:
             connection.execute(SCHEMA.read_bytes())
 
     def connect(self) -> MessageDbClient:
-        pool = ConnectionPool(
-            self.conninfo,
-            min_size=POOL,
-            max_size=POOL,
-            kwargs={"autocommit": True, "prepare_threshold": 0},
-            configure=use,
-            open=True,
-        )
-        pool.wait()
-        return MessageDbClient(pool)
+        return MessageDbClient(pool_of(self.conninfo))
 
 
 class MessageDbClient:

@@ -14,8 +14,8 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
-from ..codec import dumps, use
-from .base import POOL
+from ..codec import dumps
+from .base import POOL, pool_of
 
 SCHEMA = Path(__file__).with_suffix(".sql")
 
@@ -82,16 +82,7 @@ class Plain:
             connection.execute(SCHEMA.read_bytes())
 
     def connect(self) -> PlainClient:
-        pool = ConnectionPool(
-            self.conninfo,
-            min_size=POOL,
-            max_size=POOL,
-            kwargs={"autocommit": True, "prepare_threshold": 0},
-            configure=use,
-            open=True,
-        )
-        pool.wait()
-        return PlainClient(pool, self.raw)
+        return PlainClient(pool_of(self.conninfo), self.raw)
 
 
 class PlainClient:

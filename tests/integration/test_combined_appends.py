@@ -59,12 +59,6 @@ def registry(conninfo: str) -> Iterator[Registry]:
         yield registry
 
 
-@pytest.fixture
-def one_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call asks for a second writer, so that all that comes behind the first one waits."""
-    monkeypatch.setattr(combining, "PATIENCE", 2 * PATIENCE)
-
-
 @contextmanager
 def writer_busy(registry: Registry, conninfo: str) -> Iterator[None]:
     """Within this the writer waits for a game of its own; then it takes all that came up to then.

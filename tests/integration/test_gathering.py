@@ -38,7 +38,6 @@ from registry import (
     SessionNotFound,
     SessionRevoked,
     SessionTakenOver,
-    combining,
 )
 
 Registry = GameSessionRegistry
@@ -57,12 +56,6 @@ def conninfo(module_conninfo: str) -> str:
 def registry(conninfo: str) -> Iterator[Registry]:
     with configured(conninfo, **PATIENT) as registry:
         yield registry
-
-
-@pytest.fixture
-def one_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call asks for a second writer, so that all that comes behind the first one waits."""
-    monkeypatch.setattr(combining, "PATIENCE", 2 * PATIENCE)
 
 
 def begin(registry: Registry, user: str, game: str = "game") -> str:

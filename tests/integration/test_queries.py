@@ -407,39 +407,28 @@ CASES = [
         use="expired",
         params=lambda s: session(QUIET, 3, generation=Int8(1)),
     ),
-    Case(
-        query="heartbeat_batch",
-        use="a thousand",
-        params=lambda s: beats([(n * 9 % s.games, n % 4) for n in range(BATCH)]),
-        rows=4 * BATCH,
-        buffers=50 * BATCH,
-        locks=lambda s: {
-            session_name(n * 9 % s.games, n % 4)
-            for n in range(BATCH)
-            if n % 4 != 3 and n * 9 % s.games < s.games * 0.99
-        },
-    ),
-    Case(
-        query="heartbeat_batch",
-        use="another generation",
-        params=lambda s: beats([(QUIET, 0), (QUIET, 1)], generation=2),
-    ),
-    Case(
-        query="heartbeat_many",
-        use="a thousand",
-        params=lambda s: beats([(n * 9 % s.games, n % 4) for n in range(BATCH)]),
-        rows=4 * BATCH,
-        buffers=50 * BATCH,
-        locks=lambda s: {
-            session_name(n * 9 % s.games, n % 4)
-            for n in range(BATCH)
-            if n % 4 != 3 and n * 9 % s.games < s.games * 0.99
-        },
-    ),
-    Case(
-        query="heartbeat_many",
-        use="another generation",
-        params=lambda s: beats([(QUIET, 0), (QUIET, 1)], generation=2),
+    *(
+        case
+        for query in ("heartbeat_batch", "heartbeat_many")
+        for case in (
+            Case(
+                query=query,
+                use="a thousand",
+                params=lambda s: beats([(n * 9 % s.games, n % 4) for n in range(BATCH)]),
+                rows=4 * BATCH,
+                buffers=50 * BATCH,
+                locks=lambda s: {
+                    session_name(n * 9 % s.games, n % 4)
+                    for n in range(BATCH)
+                    if n % 4 != 3 and n * 9 % s.games < s.games * 0.99
+                },
+            ),
+            Case(
+                query=query,
+                use="another generation",
+                params=lambda s: beats([(QUIET, 0), (QUIET, 1)], generation=2),
+            ),
+        )
     ),
     Case(query="issue_resume_token", use="a new game", params=lambda s: issue("new", "player")),
     Case(
