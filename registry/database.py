@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -359,24 +358,19 @@ def execute(connection: Connection[Any], query: bytes, params: Params) -> psycop
 def _sound(connection: Connection[Any]) -> bool:
     """Whether a connection from the pool still seems to be one.
 
-    A server says good-bye before it closes: what can be read before anything was asked is
-    checked, so that a statement is not sent into a connection that is known to be dead.
+    A server says good-bye before it closes: that is looked for, so that a statement is not sent
+    into a connection that is known to be dead.
     """
     if connection.closed:
         return False
-    fd = connection.pgconn.socket
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        news: object = poll.poll(0)
-    else:
-        news = select.select([fd], [], [], 0)[0]
-    if news:
-        try:
-            ConnectionPool.check_connection(connection)
-        except psycopg.Error:
-            connection.close()
-            return False
+    try:
+        # The first may read the good-bye, the second finds the end behind it. Unlike a poll, neither
+        # lets go of the interpreter, which the many that wait for it would not give back soon.
+        connection.pgconn.consume_input()
+        connection.pgconn.consume_input()
+    except psycopg.Error:
+        connection.close()
+        return False
     return True
 
 
