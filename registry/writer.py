@@ -140,19 +140,30 @@ class Writer:
         places: list[int] = []
         followers: list[int] = []
         counts: list[int] = []
+        codecs: list[int] = []
+        payloads: list[bytes] = []
         for place, (game_id, calls) in enumerate(batch.items(), 1):
-            size = sum(len(call.job.payloads) for call in calls)
+            for call in calls:
+                codecs += call.job.codecs
+                payloads += call.job.payloads
+            size = len(payloads) - len(events)
             counts.append(size)
-            events += [game_id] * size
-            places += [place] * size
-            followers += range(size - 1, -1, -1)
+            if size == 1:
+                events.append(game_id)
+                places.append(place)
+                followers.append(0)
+            else:
+                events += [game_id] * size
+                places += [place] * size
+                followers += range(size - 1, -1, -1)
         params = {
             "game_ids": text_array(games),
             "counts": integer_array(counts),
             "events": text_array(events),
             "places": integer_array(places),
             "followers": integer_array(followers),
-            **_columns([call for calls in batch.values() for call in calls]),
+            "codecs": smallint_array(codecs),
+            "payloads": bytea_array(payloads),
         }
         rows = self._database.rows(queries.record_batch, params, if_unknown=IF_UNKNOWN)
         left = set(games)
