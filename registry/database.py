@@ -364,8 +364,8 @@ def _sound(connection: Connection[Any]) -> bool:
     if connection.closed:
         return False
     try:
-        # The first may read the good-bye, the second finds the end behind it. Unlike a poll, neither
-        # lets go of the interpreter, which the many that wait for it would not give back soon.
+        # The first may read the good-bye, the second finds the end behind it. Unlike a poll,
+        # neither lets go of the interpreter, which the many that wait would not give back soon.
         connection.pgconn.consume_input()
         connection.pgconn.consume_input()
     except psycopg.Error:
