@@ -228,12 +228,13 @@ def replay_from(
     if sequences and sequences[-1] > head:
         raise LogCorrupted(game_id, head)
     counted = struct.unpack(f"!{len(sequences)}q", times)
+    found = schemes(codecs) if max(codecs, default=RAW) > JSON else {}
     replay = Replay.__new__(Replay)
     replay.__dict__.update(
         head=head,
         floor=floor,
         epoch=epoch,
         more=after + len(sequences) < head,
-        _page=Page(game_id, expected, counted, codecs, payloads, schemes(codecs)),
+        _page=Page(game_id, expected, counted, codecs, payloads, found),
     )
     return replay
