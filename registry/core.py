@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from psycopg.types.numeric import Int8
 
@@ -22,6 +23,8 @@ from .storage import Payloads
 
 SESSION_COLUMNS = 9
 """How many columns of a row make a session, in every query that returns one."""
+
+_STATES: Final = {state.value: state for state in SessionState}
 
 
 class Core:
@@ -88,5 +91,5 @@ def session_from(row: Row) -> GameSession:
         created_at=created,
         heartbeat_at=beaten,
         expires_at=expires,
-        state=SessionState(state),
+        state=_STATES[state],
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -88,8 +88,3 @@ def _fast() -> Writer | None:
 
 FAST: Final = _fast()
 write: Writer = FAST or standard
-
-
-def in_utc(times: Sequence[datetime]) -> list[datetime]:
-    """The same moments in UTC, as a document has them."""
-    return [at if at.tzinfo is timezone.utc else at.astimezone(timezone.utc) for at in times]

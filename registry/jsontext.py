@@ -7,7 +7,7 @@ it keeps integers of any size; and where it gives up, the standard library decid
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import frozen
@@ -27,6 +27,8 @@ class JsonText:
     """Of dict, list, str, int, float, bool and None only, not too deep, with no NaN."""
     loads: Callable[[bytes], object]
     """Raises ValueError for what is not JSON."""
+    loads_all: Callable[[Iterable[bytes]], list[object]]
+    """The same of many, in less time."""
 
 
 # What is too deep, and so every circle, was refused before.
@@ -52,7 +54,11 @@ def _loads(data: bytes) -> object:
     return json.loads(text)  # it allows white space around, and says what is wrong
 
 
-STANDARD: Final = JsonText("json", _dumps, _loads)
+def _loads_all(many: Iterable[bytes]) -> list[object]:
+    return list(map(_loads, many))
+
+
+STANDARD: Final = JsonText("json", _dumps, _loads, _loads_all)
 
 
 def _accelerated() -> JsonText | None:
@@ -66,7 +72,13 @@ def _accelerated() -> JsonText | None:
         except Exception:
             return _loads(data)
 
-    return JsonText("msgspec", encode, loads)
+    def loads_all(many: Iterable[bytes]) -> list[object]:
+        try:
+            return list(map(decode, many))
+        except Exception:
+            return list(map(loads, many))
+
+    return JsonText("msgspec", encode, loads, loads_all)
 
 
 FAST: Final = _accelerated()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from types import NoneType
 from typing import Final
@@ -47,6 +48,13 @@ def encode(payload: object, limit: int) -> tuple[int, bytes]:
 def decode(codec: int, data: bytes) -> object:
     """The payload that was stored. Raises ValueError if it was damaged since."""
     return data if codec == RAW else json_text.loads(data)
+
+
+def decode_all(codecs: Sequence[int], payloads: Sequence[bytes]) -> list[object]:
+    """The same of many, in less time."""
+    if codecs.count(JSON) == len(payloads):
+        return json_text.loads_all(payloads)
+    return list(map(decode, codecs, payloads))
 
 
 def _check(value: object, depth: int) -> bool:

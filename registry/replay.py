@@ -6,22 +6,32 @@ and not at all for who forwards the document.
 
 from __future__ import annotations
 
+import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from attrs import field, frozen
 
 from . import document
 from .errors import LogCorrupted, PayloadUnreadable
-from .payloads import JSON, RAW, decode, encode
+from .payloads import JSON, RAW, decode, decode_all, encode
 from .zstd import Schemes, expanded, why_unreadable
 
 T = TypeVar("T")
 
-_ANY_SIZE = 2**63
+# What damaged rows raise; it shows the payload.
+_UNREADABLE: Final = ValueError, KeyError, RecursionError
+
+_ANY_SIZE: Final = 2**63
+
+_YEAR_2000: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @frozen
@@ -32,7 +42,20 @@ class GameEvent:
     payload: object = field(repr=False)
     """Equal to what was recorded: a JSON value or bytes."""
     recorded_at: datetime
-    """Aware; in UTC, or in the time zone of the connections of a caller's pool."""
+    """Aware, in UTC."""
+
+
+def _events(
+    sequences: Sequence[int], payloads: Sequence[object], times: Sequence[datetime]
+) -> tuple[GameEvent, ...]:
+    """Each of these an event, at half of what `GameEvent()` takes: that sets what is frozen."""
+    events = tuple(map(GameEvent.__new__, repeat(GameEvent, len(sequences))))
+    for set_one, values in zip(_SETTERS, (sequences, payloads, times), strict=True):
+        deque(map(set_one, events, values), maxlen=0)
+    return events
+
+
+_SETTERS: Final = [vars(GameEvent)[name].__set__ for name in GameEvent.__match_args__]
 
 
 @frozen
@@ -61,7 +84,8 @@ class Page:
 
     game_id: str
     sequences: Sequence[int]
-    times: Sequence[datetime]
+    times: Sequence[int]
+    """Microseconds since the year 2000 began in UTC, as PostgreSQL counts."""
     codecs: Sequence[int]
     payloads: Sequence[bytes] = field(repr=False)
     schemes: Schemes = field(factory=dict)
@@ -69,14 +93,26 @@ class Page:
     @classmethod
     def of(cls, events: Iterable[GameEvent]) -> Page:
         """The page of events that somebody put together."""
-        rows = [(e.sequence, e.recorded_at, *encode(e.payload, _ANY_SIZE)) for e in events]
+        rows = [
+            (
+                event.sequence,
+                (event.recorded_at.astimezone(timezone.utc) - _YEAR_2000) // _MICROSECOND,
+                *encode(event.payload, _ANY_SIZE),
+            )
+            for event in events
+        ]
         sequences, times, codecs, payloads = zip(*rows, strict=True) if rows else [()] * 4
         return cls("", sequences, times, codecs, payloads)
 
     def events(self) -> tuple[GameEvent, ...]:
         """Raises `PayloadUnreadable`."""
-        decoded = self._each(decode, *self.plain())
-        return tuple(map(GameEvent, self.sequences, decoded, self.times))
+        codecs, payloads = self.plain()
+        decoded = None
+        with suppress(*_UNREADABLE):
+            decoded = decode_all(codecs, payloads)
+        if decoded is None:
+            decoded = self._each(decode, codecs, payloads)  # says which
+        return _events(self.sequences, decoded, self.moments())
 
     def plain(self) -> tuple[Sequence[int], Sequence[bytes]]:
         """The codecs and payloads without compression. Raises `PayloadUnreadable`."""
@@ -86,25 +122,35 @@ class Page:
         codecs, payloads = zip(*self._each(expand, self.codecs, self.payloads), strict=True)
         return codecs, payloads
 
+    def moments(self) -> list[datetime]:
+        """The times in UTC. Raises `PayloadUnreadable`."""
+        moments: list[datetime] = []
+        moment, before = _YEAR_2000, 0
+        with suppress(OverflowError):  # an infinity, set by hand
+            for time in self.times:
+                if time != before:  # as it is for events that were recorded together
+                    moment += _MICROSECOND * (time - before)
+                    before = time
+                moments.append(moment)
+            return moments
+        raise self._unreadable(len(moments), PayloadUnreadable.DAMAGED)
+
+    def rows(self) -> list[document.Row]:
+        """As a document has them. Raises `PayloadUnreadable`."""
+        return list(zip(self.sequences, self.moments(), *self.plain(), strict=True))
+
     def _each(
         self, make: Callable[[int, bytes], T], codecs: Sequence[int], payloads: Sequence[bytes]
     ) -> list[T]:
         made: list[T] = []
-        try:
+        with suppress(*_UNREADABLE):
             for codec, payload in zip(codecs, payloads, strict=True):
                 made.append(make(codec, payload))
-        except (ValueError, KeyError, RecursionError):
-            pass  # these show the payload
-        else:
             return made
-        place = len(made)
-        why = why_unreadable(self.codecs[place], self.schemes)
-        raise PayloadUnreadable(self.game_id, self.sequences[place], why)
+        raise self._unreadable(len(made), why_unreadable(self.codecs[len(made)], self.schemes))
 
-    def rows(self) -> list[document.Row]:
-        """As a document has them."""
-        times = document.in_utc(self.times)
-        return list(zip(self.sequences, times, *self.plain(), strict=True))
+    def _unreadable(self, place: int, why: str) -> PayloadUnreadable:
+        return PayloadUnreadable(self.game_id, self.sequences[place], why)
 
 
 @frozen(slots=False)
@@ -164,26 +210,31 @@ def replay_from(
 ) -> Replay:
     """A page from the columns `epoch, head, floor, sequences, times, codecs, payloads`.
 
-    It has to go on from `after` without a hole; anything else is `LogCorrupted`. `schemes` says
-    what compressed payloads are read by.
+    The times are 8 bytes each: psycopg would take longer for them than for all the rest.
+
+    The page has to go on from `after` without a hole; anything else is `LogCorrupted`. `schemes`
+    says what compressed payloads are read by.
     """
     epoch, head, floor, sequences, times, codecs, payloads = row
     if sequences is None:
-        sequences = times = codecs = payloads = ()
+        sequences, times, codecs, payloads = [], b"", [], []
         if after < head:
             raise LogCorrupted(game_id, after)
     expected = range(after + 1, after + 1 + len(sequences))
-    for sequence, right in zip(sequences, expected, strict=True):
-        if sequence != right:
-            raise LogCorrupted(game_id, right - 1)
+    if sequences != list(expected):
+        for sequence, right in zip(sequences, expected, strict=True):
+            if sequence != right:
+                raise LogCorrupted(game_id, right - 1)
     if sequences and sequences[-1] > head:
         raise LogCorrupted(game_id, head)
+    counted = struct.unpack(f"!{len(sequences)}q", times)
+    found = schemes(codecs) if max(codecs, default=RAW) > JSON else {}
     replay = Replay.__new__(Replay)
     replay.__dict__.update(
         head=head,
         floor=floor,
         epoch=epoch,
         more=after + len(sequences) < head,
-        _page=Page(game_id, expected, times, codecs, payloads, schemes(codecs)),
+        _page=Page(game_id, expected, counted, codecs, payloads, found),
     )
     return replay

@@ -161,6 +161,7 @@ class Sessions(Core):
         most = self._page_limit(limit)
         after = Int8(arguments.whole("after", after))
         salt = secrets.token_bytes(32)
+        successor = presented.successor(salt)
         proof = presented.prove()
         job = {
             "game_id": presented.game_id,
@@ -168,13 +169,13 @@ class Sessions(Core):
             "nonce": proof.nonce,
             "blinded": proof.blinded,
             "salt": salt,
-            "next_hash": presented.successor(salt).hash,
+            "next_hash": successor.hash,
             "after": after,
             "epoch": arguments.optional_uuid("epoch", epoch),
             "limit": most,
             "presented": presented,
         }
-        row = self._resumptions.row(f"{presented.game_id}/{presented.session_uuid}", job, most)
+        row = self._resumptions.row(f"{presented.game_id}/{presented.session_uuid.hex}", job, most)
         session = session_from(row[:SESSION_COLUMNS])
         salt_in_force, *page = row[SESSION_COLUMNS:]
         log_epoch, head, floor = page[:3]
@@ -184,7 +185,10 @@ class Sessions(Core):
             continuity, begin, missed = Continuity.GAP, floor, floor - after
         else:
             continuity, begin, missed = Continuity.CONTINUOUS, after, 0
-        successor = presented if salt_in_force is None else presented.successor(salt_in_force)
+        if salt_in_force is None:
+            successor = presented
+        elif salt_in_force != salt:  # repeated: the token that was given before
+            successor = presented.successor(salt_in_force)
         replay = replay_from(session.game_id, begin, page, self._payloads.schemes)
         return Resumption(session, successor.text, continuity, missed, replay)
 

@@ -6,20 +6,23 @@ the session's row by its key; the secret alone opens it, and only its SHA-256 is
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hmac
 import secrets
 from hashlib import sha256
 from uuid import UUID
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from .arguments import text_id
 from .errors import InvalidArgument, InvalidToken
 
 SECRET_BYTES = 32
 _LONGEST = (200 * 4 + 16 + SECRET_BYTES) * 4 // 3 + 2
+
+# Base64 as URLs want it.
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 
 @frozen
@@ -47,7 +50,8 @@ class ResumeToken:
         if not isinstance(text, str) or len(text) > _LONGEST:
             raise InvalidToken
         try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            padded = text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4)
+            raw = binascii.a2b_base64(padded)  # skips what is no base64: see below
             locator, secret = raw[:-SECRET_BYTES], raw[-SECRET_BYTES:]
             token = cls(
                 text_id("game_id", locator[:-16].decode()), UUID(bytes=locator[-16:]), secret
@@ -61,7 +65,7 @@ class ResumeToken:
     @property
     def text(self) -> str:
         raw = self.game_id.encode() + self.session_uuid.bytes + self.secret
-        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+        return binascii.b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
 
     @property
     def hash(self) -> bytes:
@@ -78,7 +82,8 @@ class ResumeToken:
         It takes the secret and the salt to compute it, so neither a copy of the database nor
         an older token alone is enough.
         """
-        return evolve(self, secret=hmac.digest(self.secret, salt, "sha256"))
+        secret = hmac.digest(self.secret, salt, "sha256")
+        return ResumeToken(self.game_id, self.session_uuid, secret)
 
 
 def new_secret() -> bytes:

@@ -7,7 +7,8 @@ SELECT known_epoch(log.epoch, (SELECT mark FROM lineage_mark)), log.head, log.fl
        page.sequences, page.times, page.codecs, page.payloads
 FROM game AS log
 CROSS JOIN LATERAL (
-    SELECT array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
+    SELECT array_agg(sequence) AS sequences,
+           string_agg(timestamptz_send(recorded_at), '') AS times,
            array_agg(codec) AS codecs, array_agg(payload) AS payloads
     FROM (
         SELECT sequence, recorded_at, codec, payload

@@ -38,7 +38,8 @@ JOIN LATERAL (
     WHERE game_id = %(game_id)s
 ) AS log ON true
 CROSS JOIN LATERAL (
-    SELECT array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
+    SELECT array_agg(sequence) AS sequences,
+           string_agg(timestamptz_send(recorded_at), '') AS times,
            array_agg(codec) AS codecs, array_agg(payload) AS payloads
     FROM (
         SELECT sequence, recorded_at, codec, payload

@@ -52,7 +52,8 @@ JOIN LATERAL (
     WHERE game.game_id = taken.game_id
 ) AS log ON true
 CROSS JOIN LATERAL (
-    SELECT array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
+    SELECT array_agg(sequence) AS sequences,
+           string_agg(timestamptz_send(recorded_at), '') AS times,
            array_agg(codec) AS codecs, array_agg(payload) AS payloads
     FROM (
         SELECT sequence, recorded_at, codec, payload

@@ -404,12 +404,12 @@ MUTANTS = [
         LOG + "test_a_page_as_json_says_the_same_and_where_to_go_on",
     ),
     mutant(
-        "document-has-the-callers-time-zone",
+        "times-all-those-of-the-first-event",
         "payload",
-        "registry/document.py",
-        "at if at.tzinfo is timezone.utc else at.astimezone(timezone.utc)",
-        "at",
-        LOG + "test_the_time_of_an_event_is_in_utc_whatever_the_server_or_the_callers_zone",
+        "registry/replay.py",
+        "if time != before:",
+        "if not before:",
+        REPLAY + "test_a_page_equals_one_that_is_put_together_by_hand",
     ),
     mutant(
         "page-is-decoded-anew-at-each-look",

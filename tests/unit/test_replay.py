@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import struct
 from base64 import b64decode
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -27,20 +28,29 @@ from registry import (
     replay,
 )
 from registry.document import Row, Standing, standard
-from registry.payloads import JSON, RAW, encode
+from registry.payloads import JSON, RAW, decode, encode
 from registry.replay import replay_from as make_replay
 
 EPOCH = UUID("12345678-1234-5678-1234-567812345678")
 AT = datetime(2024, 5, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)
 SECRET = "the-queen-is-in-the-cellar"
+FRAGMENTS = st.sampled_from(
+    [b"1", b"[1", b"2]", b"1,2", b"[1,", b"3 4", b"{}", b'"a"', b"1e999", b""]
+)
 PAYLOADS = [{"move": SECRET}, b"\x00\xff", None, "\u2028€", [1.5, 2**70]]
+
+
+def sent(times: list[datetime]) -> bytes:
+    """As PostgreSQL sends them: microseconds since 2000."""
+    begin = datetime(2000, 1, 1, tzinfo=timezone.utc)
+    return b"".join(struct.pack("!q", (at - begin) // timedelta(microseconds=1)) for at in times)
 
 
 def stored(payloads: list[Any], after: int = 4, more: int = 0) -> tuple[Any, ...]:
     """The row that the database gives for these events."""
     encoded = [encode(payload, 2**31) for payload in payloads]
     sequences = list(range(after + 1, after + 1 + len(payloads)))
-    times = [AT + timedelta(seconds=n) for n in range(len(payloads))]
+    times = sent([AT + timedelta(seconds=n) for n in range(len(payloads))])
     columns = (sequences, times, [c for c, _ in encoded], [d for _, d in encoded])
     head = after + len(payloads) + more
     return EPOCH, head, 2, *(columns if payloads else [None] * 4)
@@ -114,11 +124,11 @@ def test_no_repr_shows_a_payload() -> None:
 def test_payloads_are_decoded_at_the_first_look_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[bytes] = []
 
-    def decode(codec: int, data: bytes) -> object:
-        decoded.append(data)
-        return data
+    def decode_all(codecs: list[int], payloads: list[bytes]) -> list[Any]:
+        decoded.extend(payloads)
+        return [*payloads]
 
-    monkeypatch.setattr(replay, "decode", decode)
+    monkeypatch.setattr(replay, "decode_all", decode_all)
     unread = page(PAYLOADS)
     unread.json()
     repr(unread)
@@ -149,6 +159,38 @@ def test_a_payload_that_was_damaged_is_said_and_not_shown(damaged: bytes) -> Non
         assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+@given(st.lists(FRAGMENTS | st.binary(max_size=4), min_size=1, max_size=5))
+@example([b"1,2", b"[1", b"2]"])
+@example([b"[1,", b"2]", b"3 4"])
+@example([b"1e999", b""])
+def test_no_damaged_payload_moves_another(payloads: list[bytes]) -> None:
+    """Each event has what its own row says, or the first bad one is named."""
+    count = len(payloads)
+    columns = ([*range(1, count + 1)], sent([AT] * count), [JSON] * count, payloads)
+    read = replay_from("chess", 0, (EPOCH, count, 0, *columns))
+    apart: list[object] = []
+    try:
+        for payload in payloads:
+            apart.append(decode(JSON, payload))
+    except ValueError:
+        with pytest.raises(PayloadUnreadable) as caught:
+            read.events  # noqa: B018
+        assert caught.value.sequence == len(apart) + 1
+    else:
+        assert repr([event.payload for event in read.events]) == repr(apart)
+
+
+@pytest.mark.parametrize("infinite", [2**63 - 1, -(2**63)])
+def test_a_time_that_no_clock_shows_is_said(infinite: int) -> None:
+    *row, times, codecs, payloads = stored(["fine", "damaged", "fine"])
+    times = times[:8] + struct.pack("!q", infinite) + times[16:]
+    broken = replay_from("chess", 4, (*row, times, codecs, payloads))
+    for look in (lambda: broken.events, broken.json):
+        with pytest.raises(PayloadUnreadable, match="event 6 of game 'chess'") as caught:
+            look()
+        assert caught.value.__cause__ is caught.value.__context__ is None
+
+
 @pytest.mark.parametrize(
     ("sequences", "head", "after"),
     [
@@ -161,7 +203,8 @@ def test_a_payload_that_was_damaged_is_said_and_not_shown(damaged: bytes) -> Non
     ],
 )
 def test_a_hole_is_found_wherever_it_is(sequences: list[int], head: int, after: int) -> None:
-    columns = (sequences, [AT] * 9, [JSON] * 9, [b"1"] * 9) if sequences else [None] * 4
+    times = sent([AT] * len(sequences))
+    columns = (sequences, times, [JSON] * 9, [b"1"] * 9) if sequences else [None] * 4
     with pytest.raises(LogCorrupted) as caught:
         replay_from("chess", 4, (EPOCH, head, 2, *columns))
     assert caught.value.sequence == after
