@@ -57,6 +57,7 @@ setup(
         "attrs>=22.2",
         "psycopg>=3.3.6",
         "psycopg-pool>=3.2",
+        "tenacity>=8.2",
         "yoyo-migrations>=9,<10",
     ],
     extras_require={

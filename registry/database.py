@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import count
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo, TransactionStatus
+from psycopg.pq import Conninfo, ConnStatus, TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from . import arrays
 from .config import RegistryConfig
@@ -26,14 +29,22 @@ from .errors import (
     SchemaMismatch,
 )
 from .queries import queries
+from .receipts import COMMITTED, RUN_AGAIN, UNKNOWN, Receipt, Receipts, log_settled
+from .retrying import Attempt, Setback, persist
 
 Row = tuple[Any, ...]
 Params = Mapping[str, object]
 Statement = tuple[bytes, Params]
 Pool = ConnectionPool[Connection[Any]]
 
+Recall = Callable[[Sequence[int]], Sequence[Row]]
+"""Makes a statement's rows of the answer that it noted in its receipt."""
+
 ATTEMPTS = 3
-"""How often at most a statement is run that did nothing, or can be repeated without harm."""
+"""How often at most a statement is run that finds no row, or finds another's in its way."""
+
+BREAKS: Final = 5
+"""How often at most a statement is run whose connection breaks: it may be what breaks it."""
 
 GRACE = 2.0
 """Seconds past the server's own timeout after which a silent connection is given up."""
@@ -44,13 +55,23 @@ _COMMIT: Statement = (b"COMMIT", {})
 
 _OURS = True, IsolationLevel.READ_COMMITTED
 
-_LOST_A_RACE = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
+# They did nothing, and pass: how often they are worth another try, if not for as long as it takes.
+_PASSING: Mapping[type[psycopg.Error], int | None] = {
+    errors.UniqueViolation: ATTEMPTS,
+    errors.SerializationFailure: None,
+    errors.DeadlockDetected: None,
+    errors.ReadOnlySqlTransaction: None,  # a standby, or a primary that was one until just now
+}
 _ABOUT_THE_DATA = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException)
 _NO_SUCH_OBJECT = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
 
 class Refused(RegistryUnavailable):
     """The server took the statement and did not like what was in it."""
+
+
+class _Broken(Setback):
+    """The connection went before the answer came: what was sent may have been done."""
 
 
 class Database:
@@ -65,7 +86,11 @@ class Database:
         self._config = config
         # On a caller's pool the bounds travel with each statement and end with its transaction.
         self._bounds = [] if owned else [(queries.configure, settings(config, local=True))]
+        self._lock = threading.Lock()  # for who goes through the first of these sets
         self._settled: WeakSet[Connection[Any]] = WeakSet()
+        # They were there when one of them fell silent, and may be as dead.
+        self._distrusted: WeakSet[Connection[Any]] = WeakSet()
+        self._receipts = Receipts()
         self._refusal = ""
 
     @classmethod
@@ -86,6 +111,9 @@ class Database:
                 min_size=config.pool_min_size,
                 max_size=config.pool_max_size,
                 timeout=config.pool_timeout,
+                # Its pauses between two tries double for as long; a call that waits for a
+                # connection then has it try again at once.
+                reconnect_timeout=config.pool_timeout,
                 open=False,
             )
         except psycopg.ProgrammingError:
@@ -144,16 +172,48 @@ class Database:
         connection broke, unless `if_unknown` says that doing it twice would not be the same as
         doing it once: then that is `OutcomeUnknown`, with this advice.
         """
-        return self._run([(query, params)], if_unknown)
+        return self._run(partial(self._try, [(query, params)], if_unknown))
 
-    def rows_behind_lock(
-        self, lock: bytes, query: bytes, params: Params, *, if_unknown: str
+    def rows_once(
+        self,
+        query: bytes,
+        params: Params,
+        recall: Recall,
+        *,
+        if_unknown: str,
+        behind: bytes | None = None,
     ) -> Sequence[Row]:
-        """Runs a statement behind one that locks, in one transaction and one round trip.
+        """As `rows`, for a statement that must not be done twice and notes itself in a receipt.
 
-        The second statement's snapshot is taken once the lock is held.
+        If the connection breaks, the receipt says whether it was done; then `recall` makes its
+        rows, or it is run again. `OutcomeUnknown` is left for when the server does not come back
+        to be asked.
+
+        Args:
+            behind: a statement that locks, to run before it in the same transaction and round
+                trip: the second one's snapshot is taken once the lock is held.
         """
-        return self._run([(lock, params), (query, params)], if_unknown)
+        receipt = self._receipts.take()
+
+        def attempt(until: float) -> Sequence[Row]:
+            noted = {**params, **receipt.next()}
+            statements = [(query, noted)] if behind is None else [(behind, noted), (query, noted)]
+            try:
+                return self._try(statements, None, until)
+            except _Broken as broken:
+                answer = self._ask(query, receipt, until, if_unknown)
+                if answer is None:
+                    raise Setback(_nothing_done(), broken.tries) from None
+                return recall(answer)
+
+        try:
+            rows = self._run(attempt)
+        except RegistryError as error:
+            if not isinstance(error, OutcomeUnknown):
+                self._receipts.give_back(receipt)
+            raise
+        self._receipts.give_back(receipt)
+        return rows
 
     @contextmanager
     def transaction(self) -> Iterator[Connection[Any]]:
@@ -168,22 +228,71 @@ class Database:
             except psycopg.Error as error:
                 raise translated(error, connection, None) from None
 
-    def _run(self, statements: Sequence[Statement], if_unknown: str | None) -> Sequence[Row]:
-        deadline = monotonic() + self._config.statement_timeout
-        for attempt in count(1):
-            with self.connection() as connection:
-                advice = None  # nothing is open before the statements are sent
-                try:
-                    self._settle(connection)
-                    advice = if_unknown
-                    return _answer(connection, [*self._bounds, *statements])
-                except psycopg.Error as error:
-                    harmless = isinstance(error, _LOST_A_RACE) or (
-                        broke(error, connection) and advice is None
-                    )
-                    if not harmless or attempt == ATTEMPTS or monotonic() > deadline:
-                        raise translated(error, connection, advice) from None
-        raise AssertionError  # the loop has no end of its own
+    def _run(self, attempt: Attempt[Sequence[Row]]) -> Sequence[Row]:
+        """Tries once, and goes on after a setback until the call's time is up."""
+        deadline = monotonic() + self._config.pool_timeout + self._config.statement_timeout
+        try:
+            return attempt(deadline)
+        except Setback as setback:
+            return persist(attempt, setback, deadline)
+
+    def _try(
+        self, statements: Sequence[Statement], if_unknown: str | None, until: float
+    ) -> Sequence[Row]:
+        """Runs statements once. Raises `Setback` if another try may help."""
+        lease = self.connection(until)
+        with lease as connection:
+            sent = False
+            try:
+                self._settle(connection)
+                sent = True
+                return _answer(connection, [*self._bounds, *statements])
+            except psycopg.Error as error:
+                advice = if_unknown if sent else None
+                refusal = translated(error, connection, advice)
+                if broke(error, connection):
+                    connection.close()
+                    if lease.silent:
+                        with self._lock:
+                            self._distrusted.update(self._settled)
+                    if isinstance(refusal, RegistryUnavailable):
+                        raise (_Broken if sent else Setback)(refusal, BREAKS) from None
+                elif type(error) in _PASSING and isinstance(refusal, RegistryUnavailable):
+                    if isinstance(error, errors.ReadOnlySqlTransaction):
+                        connection.close()  # the next one may lead to the primary
+                    raise Setback(refusal, _PASSING[type(error)]) from None
+                raise refusal from None
+
+    def _ask(
+        self, query: bytes, receipt: Receipt, until: float, if_unknown: str
+    ) -> Sequence[int] | None:
+        """What a statement answered whose connection broke; None if it never was and will be done.
+
+        There is `pool_timeout` at least to find out.
+        """
+        broke_at = monotonic()
+        until = max(until, broke_at + self._config.pool_timeout)
+        question = [(queries.settle_statement, receipt.same())]
+
+        def attempt(until: float) -> Sequence[Row]:
+            try:
+                return self._try(question, None, until)
+            except RegistryError:  # whatever it is, it may pass
+                if self._refusal:
+                    raise
+                raise Setback(_nothing_done()) from None
+
+        try:
+            ((answer,),) = persist(attempt, Setback(_nothing_done()), until)
+        except RegistryError:
+            log_settled(query, UNKNOWN, broke_at)
+            raise OutcomeUnknown(
+                "the connection to the database broke before the answer came, and it could not be "
+                f"asked within the time limit whether this was done: {if_unknown}"
+            ) from None
+        log_settled(query, RUN_AGAIN if answer is None else COMMITTED, broke_at)
+        found: Sequence[int] | None = answer
+        return found
 
     def _settle(self, connection: Connection[Any]) -> None:
         """Sees to it, once a connection, that its server's logs have epochs of their own."""
@@ -191,40 +300,56 @@ class Database:
             params = {"lossless_failover": self._config.lossless_failover}
             _answer(connection, [*self._bounds, (queries.settle_lineage, params)])
             arrays.adapt(connection)
-            self._settled.add(connection)
+            with self._lock:
+                self._settled.add(connection)
 
-    def connection(self) -> Lease:
-        """A sound connection of the pool, in autocommit for the while."""
+    def connection(self, until: float = math.inf) -> Lease:
+        """A sound connection of the pool, in autocommit for the while.
+
+        It is waited for `pool_timeout`, and no longer than until that time, by `monotonic`.
+        """
         if self._refusal:
             raise RegistryUnavailable(f"{self._refusal}; nothing was done")
-        return Lease(self.pool, self._config)
+        return Lease(self.pool, self._config, until, self._distrusted)
 
 
 class Lease:
     """A connection of the pool that is ours alone within the `with`, as we want it."""
 
-    __slots__ = ("_before", "_config", "_connection", "_pool")
+    __slots__ = ("_before", "_config", "_connection", "_distrusted", "_pool", "_until", "silent")
 
-    def __init__(self, pool: Pool, config: RegistryConfig) -> None:
+    def __init__(
+        self, pool: Pool, config: RegistryConfig, until: float, distrusted: WeakSet[Connection[Any]]
+    ) -> None:
         self._pool = pool
         self._config = config
+        self._until = until
+        self._distrusted = distrusted
+        self.silent = False
+        """Whether the server did not answer within the time that it had."""
 
     def __enter__(self) -> Connection[Any]:
         config = self._config
-        deadline = monotonic() + config.pool_timeout
+        deadline = min(monotonic() + config.pool_timeout, self._until)
         while True:
             try:
                 connection = self._pool.getconn(timeout=max(deadline - monotonic(), 0.001))
-            except psycopg.OperationalError as error:  # PoolTimeout, PoolClosed, TooManyRequests
-                raise RegistryUnavailable(
+            except psycopg.OperationalError as error:
+                refusal = RegistryUnavailable(
                     f"no connection to the database within {config.pool_timeout:g} s "
                     f"({type(error).__name__}): the server is down, or the pool is closed or "
                     "too small"
-                ) from None
+                )
+                if isinstance(error, (PoolTimeout, PoolClosed, TooManyRequests)):
+                    raise refusal from None
+                # A pool that keeps no connections has tried only once.
+                raise Setback(refusal) from None
             self._connection = connection
             self._before = connection.autocommit, connection.isolation_level
             try:
-                _give_up_after(connection, config.statement_timeout + GRACE)
+                if self._distrusted and connection in self._distrusted:
+                    connection.close()
+                self._give_up_after(config.statement_timeout + GRACE)
                 if _sound(connection):
                     _set_modes(connection, *_OURS)
                     return connection
@@ -241,6 +366,26 @@ class Lease:
             del connection.wait
         finally:
             self._pool.putconn(connection)
+
+    def _give_up_after(self, seconds: float) -> None:
+        """Bounds each wait for the server: it may be past timing out a statement by itself.
+
+        The connection is ours alone for the while, so its `wait` can be stood in for, until it is
+        deleted; a class of connections would do for a pool of our own, but not for a caller's.
+        """
+        connection = self._connection
+        unbounded = connection.wait
+
+        def wait(gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            try:
+                return unbounded(gen, interval, timeout=seconds if timeout is None else timeout)
+            except psycopg.OperationalError as error:
+                if error.sqlstate is None:  # in the middle of an answer: of no more use to anybody
+                    self.silent = connection.pgconn.status == ConnStatus.OK
+                    connection.pgconn.finish()
+                raise
+
+        connection.wait = wait  # type: ignore[method-assign]
 
 
 def _restore(
@@ -265,25 +410,6 @@ def _set_modes(
         connection.isolation_level = isolation
 
 
-def _give_up_after(connection: Connection[Any], seconds: float) -> None:
-    """Bounds each wait for the server: it may be past timing out a statement by itself.
-
-    The connection is ours alone for the while, so its `wait` can be stood in for, until it is
-    deleted; a class of connections would do for a pool of our own, but not for a caller's.
-    """
-    unbounded = connection.wait
-
-    def wait(gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        try:
-            return unbounded(gen, interval, timeout=seconds if timeout is None else timeout)
-        except psycopg.OperationalError as error:
-            if error.sqlstate is None:  # in the middle of an answer: of no more use to anybody
-                connection.pgconn.finish()
-            raise
-
-    connection.wait = wait  # type: ignore[method-assign]
-
-
 def settings(config: RegistryConfig, *, local: bool) -> Params:
     """What configure.sql needs, in milliseconds as PostgreSQL counts them."""
     return {
@@ -295,8 +421,10 @@ def settings(config: RegistryConfig, *, local: bool) -> Params:
 
 def broke(error: psycopg.Error, connection: Connection[Any]) -> bool:
     """Whether the connection went before the answer came, so that the outcome is open."""
-    silent = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
-    return connection.closed or silent
+    if error.sqlstate is None:
+        return connection.closed or isinstance(error, psycopg.OperationalError)
+    # What a server says that goes down, and a pooler whose server did.
+    return connection.closed or error.sqlstate.startswith(("57P", "08"))
 
 
 def translated(
@@ -331,6 +459,13 @@ def translated(
         if isinstance(error, _ABOUT_THE_DATA):
             return Refused(f"{why}; nothing was done")
     return RegistryUnavailable(f"{why}; nothing was done")
+
+
+def _nothing_done() -> RegistryUnavailable:
+    return RegistryUnavailable(
+        "the connection to the database broke, and there was no time to try again or that did not "
+        "help; nothing was done"
+    )
 
 
 def _answer(connection: Connection[Any], statements: Sequence[Statement]) -> Sequence[Row]:

@@ -344,11 +344,12 @@ class Log(Core):
             self.prune_events(game_id, standing[0])
         ended = False
         while not ended:
-            rows = self._database.rows_behind_lock(
-                queries.lock_game,
+            rows = self._database.rows_once(
                 queries.end_game,
                 params,
+                lambda answer: [tuple(answer)],
                 if_unknown="end the game again; GameNotFound says that it had been done",
+                behind=queries.lock_game,
             )
             if not rows:
                 raise GameNotFound(game_id)

@@ -20,6 +20,7 @@ class Queries:
     cleanup_aged_games: bytes
     cleanup_event_ids: bytes
     cleanup_expired_sessions: bytes
+    cleanup_receipts: bytes
     clock: bytes
     configure: bytes
     end_game: bytes
@@ -46,6 +47,7 @@ class Queries:
     revoke_session: bytes
     sample_events: bytes
     settle_lineage: bytes
+    settle_statement: bytes
     stale_sessions: bytes
     validate_resume_token: bytes
 

@@ -50,6 +50,7 @@ class Upkeep(Core):
         sessions = self._until_done(queries.cleanup_expired_sessions, limits, batch)
         # Before the games, so that no id outlives the log in which it stood for an event.
         self._until_done(queries.cleanup_event_ids, limits, batch)
+        self._until_done(queries.cleanup_receipts, limits, batch)
         events = games = 0
         while (deleted := self._aged_games(limits)) is not None:
             events += deleted[0]

@@ -21,9 +21,10 @@ from .arrays import (
 from .combining import Batch, Call, Combiner, own
 from .config import RegistryConfig
 from .core import optional_int8
-from .database import ATTEMPTS, Database, Params, Refused, Row, row_within
+from .database import ATTEMPTS, Database, Params, Recall, Refused, Row, row_within
 from .errors import InvalidArgument, OutcomeUnknown, SequenceConflict
 from .queries import queries
+from .receipts import NO_RECEIPT
 
 IF_UNKNOWN: Final = (
     "read the log's last events to find out before recording again, "
@@ -87,21 +88,25 @@ class Writer:
         return self.combiner.call(append.game_id, append, weight)
 
     def _alone(self, append: Append) -> Recorded:
-        unknown = IF_UNKNOWN if append.event_id is None else None
         if len(append.payloads) == 1:
-            return _record(
-                append,
-                lambda query, params: self._database.row(query, params, if_unknown=unknown),
-            )
+            return _record(append, self._repeatable if append.event_id else self._once)
         params = {
             "game_id": append.game_id,
             "codecs": smallint_array(append.codecs),
             "payloads": bytea_array(append.payloads),
         }
-        row = self._database.row(queries.record_events, params, if_unknown=unknown)
+        row = self._once(queries.record_events, params, _one_head)
         assert row is not None  # an upsert without a condition returns its row
         head, floor = row
         return head, floor
+
+    def _repeatable(self, query: bytes, params: Params, _: Recall) -> Row | None:
+        """Runs a statement with an event id, which makes it harmless to run it again."""
+        return self._database.row(query, {**params, **NO_RECEIPT})
+
+    def _once(self, query: bytes, params: Params, recall: Recall) -> Row | None:
+        rows = self._database.rows_once(query, params, recall, if_unknown=IF_UNKNOWN)
+        return rows[0] if rows else None
 
     def _together(self, batch: _Batch, patient: bool) -> Collection[str]:
         """Records a batch, and returns the games that somebody else holds."""
@@ -129,7 +134,7 @@ class Writer:
     def _one_game(self, calls: Sequence[_Call]) -> None:
         """Appends to one game, and waits for it."""
         params = {"game_id": calls[0].key, **_columns(calls)}
-        row = self._database.row(queries.record_events, params, if_unknown=IF_UNKNOWN)
+        row = self._once(queries.record_events, params, _one_head)
         assert row is not None  # an upsert without a condition returns its row
         _number(calls, *row)
 
@@ -165,7 +170,9 @@ class Writer:
             "codecs": smallint_array(codecs),
             "payloads": bytea_array(payloads),
         }
-        rows = self._database.rows(queries.record_batch, params, if_unknown=IF_UNKNOWN)
+        rows = self._database.rows_once(
+            queries.record_batch, params, _heads_by_place, if_unknown=IF_UNKNOWN
+        )
         left = set(games)
         for place, head, floor in rows:
             game_id = games[place - 1]
@@ -197,14 +204,15 @@ class Writer:
             "codecs": smallint_array(codecs),
             "payloads": bytea_array(payloads),
         }
-        query = queries.record_batch_checked
         if patient:
             params["game_id"] = games[0]
-            answer = self._database.rows_behind_lock(
-                queries.lock_game, query, params, if_unknown=IF_UNKNOWN
-            )
-        else:
-            answer = self._database.rows(query, params, if_unknown=IF_UNKNOWN)
+        answer = self._database.rows_once(
+            queries.record_batch_checked,
+            params,
+            _verdicts,
+            if_unknown=IF_UNKNOWN,
+            behind=queries.lock_game if patient else None,
+        )
         verdicts = sorted(answer)
         left = set(games).difference(owners[number - 1].key for number, *_ in verdicts)
         if patient and left:  # there is no such game
@@ -237,18 +245,24 @@ class Writer:
                 twin.error = SequenceConflict(expected, actual)
             else:
                 twin.left_alone = True
+        for call in owners:
+            # The receipt says nothing of who was not recorded.
+            if call.key not in left and call.answer is None and call.error is None:
+                call.left_alone = True
         return left
 
 
 def record_within(connection: Connection[Any], append: Append) -> Recorded:
     """Records one event in the caller's transaction."""
     savepoint = append.event_id is not None
-    return _record(
-        append, lambda query, params: row_within(connection, query, params, savepoint=savepoint)
-    )
+
+    def within(query: bytes, params: Params, _: Recall) -> Row | None:
+        return row_within(connection, query, {**params, **NO_RECEIPT}, savepoint=savepoint)
+
+    return _record(append, within)
 
 
-def _record(append: Append, run: Callable[[bytes, Params], Row | None]) -> Recorded:
+def _record(append: Append, run: Callable[[bytes, Params, Recall], Row | None]) -> Recorded:
     """Records one event, on its conditions if it has some, or raises `SequenceConflict`."""
     params: dict[str, object] = {
         "game_id": append.game_id,
@@ -256,7 +270,7 @@ def _record(append: Append, run: Callable[[bytes, Params], Row | None]) -> Recor
         "payload": append.payloads[0],
     }
     if not append.conditional:
-        row = run(queries.record_event, params)
+        row = run(queries.record_event, params, _one_head)
         assert row is not None  # an upsert without a condition returns its row
         sequence, floor = row
         return sequence, floor
@@ -264,7 +278,8 @@ def _record(append: Append, run: Callable[[bytes, Params], Row | None]) -> Recor
     params["expected"] = optional_int8(append.expected)
     for attempt in count(1):
         # No row: there is no such game, or there was none yet for the statement's snapshot.
-        outcome, sequence, floor = run(queries.record_event_checked, params) or ("conflict", 1, 0)
+        row = run(queries.record_event_checked, params, _one_verdict)
+        outcome, sequence, floor = row or ("conflict", 1, 0)
         if outcome != "conflict":
             return sequence, floor if outcome == "recorded" else sequence
         # With an id it may be the event itself, recorded since the snapshot, that is in the
@@ -273,6 +288,28 @@ def _record(append: Append, run: Callable[[bytes, Params], Row | None]) -> Recor
         if append.expected is not None and not again:
             raise SequenceConflict(append.expected, sequence)
     raise AssertionError  # the loop has no end of its own
+
+
+# What the statements noted in their receipts. There is no floor among it: the sequence stands in
+# for it, and the cap is left to the next append.
+
+
+def _one_head(answer: Sequence[int]) -> Sequence[Row]:
+    (head,) = answer
+    return [(head, head)]
+
+
+def _one_verdict(answer: Sequence[int]) -> Sequence[Row]:
+    (sequence,) = answer
+    return [("recorded", sequence, sequence)]
+
+
+def _heads_by_place(answer: Sequence[int]) -> Sequence[Row]:
+    return [(place, head, head) for place, head in enumerate(answer, 1) if head]
+
+
+def _verdicts(answer: Sequence[Any]) -> Sequence[Row]:
+    return [(number, "recorded", sequence, sequence) for number, sequence in answer]
 
 
 def _columns(calls: Sequence[_Call]) -> dict[str, object]:

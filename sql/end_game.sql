@@ -3,9 +3,10 @@
 -- Runs behind lock_game.sql in one transaction. Should that have locked a game which somebody
 -- else ended, and this find the next one of the same id, then nothing is deleted of which the
 -- snapshot may not show all: the caller tries again.
--- Locks the game's row, then its sessions' rows in the order of the players.
+-- Notes in the receipt that it was done; fails if it was settled that it was not.
+-- Locks the game's row, then its sessions' rows in the order of the players, then the receipt's.
 -- Indexes: game_pkey, game_session_pkey or game_session_game_id_user_id_key,
--- game_event_pkey, game_event_id_pkey.
+-- game_event_pkey, game_event_id_pkey, statement_receipt_pkey.
 WITH log AS MATERIALIZED (
     SELECT head, issued FROM game WHERE game_id = %(game_id)s
 ),
@@ -35,6 +36,14 @@ event_ids AS (
 ended AS (
     DELETE FROM game WHERE game_id = %(game_id)s AND EXISTS (SELECT FROM held)
     RETURNING 1
+),
+noted AS (
+    INSERT INTO statement_receipt AS r (id, statement, answer)
+    SELECT %(receipt)s::uuid, %(statement)s::bigint, ARRAY[1]
+    FROM ended
+    ON CONFLICT (id) DO UPDATE
+        SET statement = CASE WHEN r.statement < excluded.statement THEN excluded.statement END,
+            answer = excluded.answer, used_at = excluded.used_at
 )
 SELECT (SELECT count(*) FROM ended)
 FROM log

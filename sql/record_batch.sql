@@ -2,8 +2,9 @@
 -- Returns a row (place in game_ids, head, floor) for each game that it appended to. The others
 -- are locked by somebody, or there is no such game: nothing was done to them.
 -- Of each event: its game's place in game_ids, and how many of its game follow it.
--- Locks the games' rows, without waiting, so that no game holds up another.
--- Index: game_pkey.
+-- Notes in the receipt that it was done, and the heads; fails if it was settled that it was not.
+-- Locks the games' rows, without waiting, so that no game holds up another; then the receipt's.
+-- Indexes: game_pkey, statement_receipt_pkey.
 WITH locked AS MATERIALIZED (
     SELECT g.game_id, wanted.place, wanted.events
     FROM unnest(%(game_ids)s::text[], %(counts)s::integer[])
@@ -40,5 +41,13 @@ recorded AS (
                 %(codecs)s::smallint[], %(payloads)s::bytea[])
              AS event (game_id, place, followers, codec, payload)
     WHERE heads.at[event.place] > 0
+),
+noted AS (
+    INSERT INTO statement_receipt AS r (id, statement, answer)
+    SELECT %(receipt)s::uuid, %(statement)s::bigint, heads.at
+    FROM heads
+    ON CONFLICT (id) DO UPDATE
+        SET statement = CASE WHEN r.statement < excluded.statement THEN excluded.statement END,
+            answer = excluded.answer, used_at = excluded.used_at
 )
 SELECT place, head, floor FROM log

@@ -7,9 +7,12 @@
 -- Of each event: its game's place in game_ids, its id and the sequence it expects, or NULL. The
 -- events of a game come in the order in which they are to be recorded, those that expect a
 -- sequence first, the lowest first; none expects the same as another, and none has its id.
--- Locks the games' rows, without waiting, so that no game holds up another. An id that somebody
--- used for the first time meanwhile fails on the key of game_event_id: run again, it is known.
--- Indexes: game_pkey, game_event_id_pkey.
+-- Notes in the receipt that it was done, and number and sequence of each event recorded; fails if
+-- it was settled that it was not.
+-- Locks the games' rows, without waiting, so that no game holds up another; then the receipt's. An
+-- id that somebody used for the first time meanwhile fails on the key of game_event_id: run again,
+-- it is known.
+-- Indexes: game_pkey, game_event_id_pkey, statement_receipt_pkey.
 WITH locked AS MATERIALIZED (
     SELECT wanted.place, g.head, g.floor
     FROM unnest(%(game_ids)s::text[]) WITH ORDINALITY AS wanted (game_id, place)
@@ -70,6 +73,16 @@ remembered AS (
     SELECT game_id, event_id, sequence, clock_timestamp()
     FROM numbered
     WHERE taken AND event_id IS NOT NULL
+),
+noted AS (
+    INSERT INTO statement_receipt AS r (id, statement, answer)
+    SELECT %(receipt)s::uuid, %(statement)s::bigint, array_agg(ARRAY[number, sequence])
+    FROM numbered
+    WHERE taken
+    HAVING count(*) > 0
+    ON CONFLICT (id) DO UPDATE
+        SET statement = CASE WHEN r.statement < excluded.statement THEN excluded.statement END,
+            answer = excluded.answer, used_at = excluded.used_at
 )
 SELECT number, CASE WHEN taken THEN 'recorded' ELSE 'conflict' END, sequence, floor FROM numbered
 UNION ALL

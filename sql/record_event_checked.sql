@@ -2,9 +2,11 @@
 -- Returns one row (outcome, sequence, floor): 'recorded'; 'known', when the event id was
 -- recorded before; or 'conflict', with the sequence that the event would have got.
 -- No row: expected_sequence was not 1 and there is no such game.
--- Locks the game's row. Two first uses of one event id at once: the second fails on the key of
--- game_event_id, and run again finds the first.
--- Indexes: game_pkey, game_event_id_pkey.
+-- With a receipt it notes there that the event was recorded, and as what; if it was settled that it
+-- was not, it fails. Of the epoch see record_event.sql.
+-- Locks the game's row, then the receipt's. Two first uses of one event id at once: the second
+-- fails on the key of game_event_id, and run again finds the first.
+-- Indexes: game_pkey, game_event_id_pkey, statement_receipt_pkey.
 WITH known AS MATERIALIZED (
     SELECT sequence
     FROM game_event_id
@@ -13,8 +15,11 @@ WITH known AS MATERIALIZED (
 log AS (
     -- A game begins with the sequence 1 only. Should it be ended under a caller who expects
     -- another, the row begun here is an empty log.
-    INSERT INTO game AS g (game_id, head, head_at)
-    SELECT %(game_id)s, CASE WHEN coalesce(%(expected)s::bigint, 1) = 1 THEN 1 ELSE 0 END,
+    INSERT INTO game AS g (game_id, epoch, head, head_at)
+    SELECT %(game_id)s,
+           coalesce(md5(%(receipt)s::uuid::text || %(statement)s::bigint)::uuid,
+                    gen_random_uuid()),
+           CASE WHEN coalesce(%(expected)s::bigint, 1) = 1 THEN 1 ELSE 0 END,
            clock_timestamp()
     WHERE NOT EXISTS (SELECT FROM known)
       AND (coalesce(%(expected)s::bigint, 1) = 1
@@ -36,6 +41,15 @@ remembered AS (
     SELECT %(game_id)s, %(event_id)s::uuid, recorded.sequence, log.recorded_at
     FROM recorded, log
     WHERE %(event_id)s::uuid IS NOT NULL
+),
+noted AS (
+    INSERT INTO statement_receipt AS r (id, statement, answer)
+    SELECT %(receipt)s::uuid, %(statement)s::bigint, ARRAY[sequence]
+    FROM recorded
+    WHERE %(receipt)s::uuid IS NOT NULL
+    ON CONFLICT (id) DO UPDATE
+        SET statement = CASE WHEN r.statement < excluded.statement THEN excluded.statement END,
+            answer = excluded.answer, used_at = excluded.used_at
 ),
 contested AS MATERIALIZED (
     -- Where the log really stands: the lock reads the newest version, not the snapshot's.

@@ -34,7 +34,7 @@ def empty(conninfo: str) -> None:
     """Leaves the tables as the migrations left them."""
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET lock_timeout = '20s'")
-        for table in ("game_session", "game_event", "game_event_id", "game", "payload_dictionary"):
+        for table in (*reversed(TABLES), "statement_receipt"):
             connection.execute(f"DELETE FROM {table}".encode())
 
 

@@ -68,7 +68,8 @@ class Clock:
             GROUP BY table_name ORDER BY table_name
         """
         with psycopg.connect(self._conninfo) as connection:
-            for table, changes in connection.execute(query, [TABLES]).fetchall():
+            tables = [*TABLES, "statement_receipt"]
+            for table, changes in connection.execute(query, [tables]).fetchall():
                 shift = f"UPDATE {table} SET {changes}".replace("$1", "make_interval(secs => %s)")
                 connection.execute(shift.encode(), [seconds] * changes.count("$1"))
 

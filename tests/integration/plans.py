@@ -21,7 +21,7 @@ from registry.tokens import ResumeToken
 
 Node = dict[str, Any]
 
-TABLES = ["game", "game_session", "game_event", "game_event_id"]
+TABLES = ["game", "game_session", "game_event", "game_event_id", "statement_receipt"]
 """The tables that grow."""
 
 JIT_ABOVE_COST = 100_000
@@ -117,6 +117,11 @@ FROM (
           FROM plan, generate_series(0, players - 1) AS player) AS player
 ) AS session
 ORDER BY player, n;
+
+INSERT INTO statement_receipt (id, statement, answer, opened_at, used_at)
+SELECT md5('receipt ' || n)::uuid, 1, '{1}', begun,
+       CASE WHEN mod(n, 10) = 9 THEN begun ELSE now() END
+FROM plan;
 """
 
 
@@ -279,5 +284,5 @@ def named_indexes(query: str) -> list[set[str]]:
     """The indexes that the comment of a query's file says carry it; alternatives together."""
     said = re.search(r"\bIndex(?:es)?: ([^.;]*)", comment(query))
     parts = said[1].split(",") if said else []
-    named = [set(re.findall(r"\b(?:game|lineage|payload)_\w+\b", part)) for part in parts]
+    named = [set(re.findall(r"\b(?:game|lineage|payload|statement)_\w+\b", part)) for part in parts]
     return [alternatives for alternatives in named if alternatives]

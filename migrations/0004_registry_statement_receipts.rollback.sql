@@ -1,0 +1,2 @@
+DROP INDEX statement_receipt_opened;
+DROP TABLE statement_receipt;
