@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from support import TABLES, wait_until
+from support import KEPT, TABLES, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig
 from registry.combining import Combiner
@@ -34,18 +34,18 @@ def empty(conninfo: str) -> None:
     """Leaves the tables as the migrations left them."""
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET lock_timeout = '20s'")
-        for table in (*reversed(TABLES), "statement_receipt"):
+        for table in reversed(TABLES):
             connection.execute(f"DELETE FROM {table}".encode())
 
 
 def dump(conninfo: str) -> dict[str, list[tuple[Any, ...]]]:
-    """All that is in the tables."""
+    """All that callers have put into the tables."""
     with psycopg.connect(conninfo) as connection:
         return {
             table: connection.execute(
                 f"SELECT t::text FROM {table} AS t ORDER BY 1".encode()
             ).fetchall()
-            for table in TABLES
+            for table in KEPT
         }
 
 

@@ -13,7 +13,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from registry import migrate
 
-TABLES = ["game", "game_session", "game_event", "game_event_id", "payload_dictionary"]
+KEPT = ["game", "game_session", "game_event", "game_event_id", "payload_dictionary"]
+"""The tables of what callers gave."""
+
+TABLES = [*KEPT, "statement_receipt"]
 
 
 class Server:
@@ -68,8 +71,7 @@ class Clock:
             GROUP BY table_name ORDER BY table_name
         """
         with psycopg.connect(self._conninfo) as connection:
-            tables = [*TABLES, "statement_receipt"]
-            for table, changes in connection.execute(query, [tables]).fetchall():
+            for table, changes in connection.execute(query, [TABLES]).fetchall():
                 shift = f"UPDATE {table} SET {changes}".replace("$1", "make_interval(secs => %s)")
                 connection.execute(shift.encode(), [seconds] * changes.count("$1"))
 

@@ -20,6 +20,7 @@ from probes import (
     until_blocked,
     value,
 )
+from relay import relayed
 from support import Clock, wait_until
 
 from registry import (
@@ -89,6 +90,7 @@ def scene(conninfo: str, clock: Clock) -> Iterator[Scene]:
         registry.prune_events("chess", 3)
         issued = registry.issue_resume_token("chess", "alice")
         registry.issue_resume_token("chess", "bob")
+        registry.issue_resume_token("over", "bob")
         registry.acknowledge(issued.session.session_id, 5)
         tokens = [issued.token]
         for _ in range(3):
@@ -300,28 +302,27 @@ def registry_unavailable(scene: Scene) -> list[Call]:
 
 
 def outcome_unknown(scene: Scene) -> list[Call]:
-    """The server process is killed while the statement waits for a lock."""
+    """The connection breaks while the statement is under way, and the server is gone for good."""
 
-    def broken(call: Callable[[Registry], object]) -> Call:
-        config = RegistryConfig(lock_timeout=60, statement_timeout=60, pool_min_size=1)
+    def broken(statement: str, call: Callable[[Registry], object]) -> Call:
+        config = RegistryConfig(pool_timeout=0.3, statement_timeout=0.3, pool_min_size=1)
 
         def run() -> None:
             with (
-                GameSessionRegistry.connect(scene.conninfo, config=config) as registry,
-                hold_game(scene.conninfo, "chess"),
+                relayed(scene.conninfo) as relay,
+                GameSessionRegistry.connect(relay.conninfo, config=config) as registry,
             ):
-                result = in_thread(lambda: call(registry))
-                (pid,) = until_blocked(scene.conninfo)
-                rows(scene.conninfo, "SELECT pg_terminate_backend(%s)", [pid])
-                result.result(30)
+                relay.arm(statement, "request lost", relay.go_down)
+                call(registry)
 
         return run
 
     return [
-        broken(lambda registry: registry.record_event("chess", 1)),
-        broken(lambda registry: registry.record_event("chess", 1, expected_sequence=11)),
-        broken(lambda registry: registry.record_events("chess", [1, 2])),
-        broken(lambda registry: registry.issue_resume_token("chess", "carol")),
+        broken("record_event", lambda r: r.record_event("chess", 1)),
+        broken("record_event_checked", lambda r: r.record_event("chess", 1, expected_sequence=11)),
+        broken("record_events", lambda r: r.record_events("chess", [1, 2])),
+        broken("issue_resume_token", lambda r: r.issue_resume_token("chess", "carol")),
+        broken("end_game", lambda r: r.end_game("over")),
     ]
 
 

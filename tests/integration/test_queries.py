@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ from support import Server, wait_until
 
 from registry import GameSessionRegistry
 from registry.queries import queries
+from registry.receipts import NO_RECEIPT
 from registry.resources import folder
 
 FILES = sorted(path.stem for path in folder("sql").glob("*.sql"))
@@ -123,12 +125,25 @@ def prune(game: int, through: int) -> Params:
     return {"game_id": game_id(game), "through": Int8(through), "batch_size": BATCH}
 
 
-def record(game: str) -> Params:
-    return {"game_id": game, "codec": 1, "payload": b"{}"}
+def receipt(number: int | None = None, statement: int = 2) -> Params:
+    """A receipt that is there, or a new one."""
+    name = (
+        uuid4() if number is None else UUID(hashlib.md5(f"receipt {number}".encode()).hexdigest())
+    )
+    return {"receipt": name, "statement": Int8(statement)}
 
 
-def record_checked(game: str, event_id: UUID | None = None, expected: int | None = None) -> Params:
-    return {**record(game), "event_id": event_id, "expected": expected and Int8(expected)}
+def record(game: str, noted: Params | None = None) -> Params:
+    return {"game_id": game, "codec": 1, "payload": b"{}", **(noted or receipt())}
+
+
+def record_checked(
+    game: str,
+    event_id: UUID | None = None,
+    expected: int | None = None,
+    noted: Params | None = None,
+) -> Params:
+    return {**record(game, noted), "event_id": event_id, "expected": expected and Int8(expected)}
 
 
 def record_batch(events: list[str]) -> Params:
@@ -142,6 +157,7 @@ def record_batch(events: list[str]) -> Params:
         "events": events,
         "places": [games.index(game) + 1 for game in events],
         "followers": [n for game in games for n in reversed(range(counts[game]))],
+        **receipt(),
         "codecs": [1] * len(events),
         "payloads": [b"{}"] * len(events),
     }
@@ -165,6 +181,7 @@ def record_batch_checked(
         "places": [games.index(game) + 1 for game in events],
         "event_ids": [event_id(n) for n in range(len(events))],
         "expected": [sequence and Int8(sequence) for sequence in map(expected, range(len(events)))],
+        **receipt(),
         "codecs": [1] * len(events),
         "payloads": [b"{}"] * len(events),
     }
@@ -344,12 +361,26 @@ CASES = [
         params=lambda s: {"statement_timeout": "5000", "lock_timeout": "2000", "local": True},
     ),
     Case(
+        query="cleanup_receipts",
+        use="a batch",
+        params=lambda s: cleanup(),
+        rows=4 * BATCH,
+        buffers=15 * BATCH,
+        locks=lambda s: {f"receipt {n}" for n in range(9, s.games, 10)},
+    ),
+    Case(
+        query="cleanup_receipts",
+        use="none is due",
+        params=lambda s: cleanup(retention=10 * DAY),
+    ),
+    Case(
         query="end_game",
         use="a quiet game",
-        params=lambda s: {"game_id": game_id(QUIET)},
+        params=lambda s: {"game_id": game_id(QUIET), **receipt(7)},
         rows=300,
         buffers=1_000,
         locks=lambda s: {
+            "receipt 7",
             game_id(QUIET),
             *(session_name(QUIET, player) for player in range(4)),
             *events(QUIET, s.floor(QUIET) + 1, s.head(QUIET)),
@@ -495,9 +526,9 @@ CASES = [
     Case(
         query="record_batch",
         use="a thousand of one game",
-        params=lambda s: record_batch([game_id(HOT)] * BATCH),
+        params=lambda s: {**record_batch([game_id(HOT)] * BATCH), **receipt(7)},
         buffers=10 * BATCH,
-        locks=lambda s: {game_id(HOT)},
+        locks=lambda s: {game_id(HOT), "receipt 7"},
     ),
     Case(
         query="record_batch_checked",
@@ -513,10 +544,13 @@ CASES = [
     Case(
         query="record_batch_checked",
         use="a known id",
-        params=lambda s: record_batch_checked(
-            [game_id(HOT), game_id(QUIET)], lambda n: known_id(s, HOT, 4) if n == 0 else uuid4()
+        params=lambda s: (
+            record_batch_checked(
+                [game_id(HOT), game_id(QUIET)], lambda n: known_id(s, HOT, 4) if n == 0 else uuid4()
+            )
+            | receipt(7)
         ),
-        locks=lambda s: {game_id(HOT), game_id(QUIET)},
+        locks=lambda s: {game_id(HOT), game_id(QUIET), "receipt 7"},
     ),
     Case(
         query="record_batch_checked",
@@ -536,6 +570,18 @@ CASES = [
     ),
     Case(query="record_event", use="a new game", params=lambda s: record("new")),
     Case(
+        query="record_event",
+        use="noted in a receipt that is there",
+        params=lambda s: record(game_id(HOT), receipt(7)),
+        locks=lambda s: {game_id(HOT), "receipt 7"},
+    ),
+    Case(
+        query="record_event",
+        use="without a receipt",
+        params=lambda s: record(game_id(HOT), NO_RECEIPT),
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
         query="record_event_checked",
         use="a new game",
         params=lambda s: record_checked("new", uuid4(), 1),
@@ -545,6 +591,12 @@ CASES = [
         use="with an id",
         params=lambda s: record_checked(game_id(HOT), uuid4(), s.head(HOT) + 1),
         locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="record_event_checked",
+        use="noted in a receipt that is there",
+        params=lambda s: record_checked(game_id(HOT), None, s.head(HOT) + 1, receipt(7)),
+        locks=lambda s: {game_id(HOT), "receipt 7"},
     ),
     Case(
         query="record_event_checked",
@@ -564,9 +616,10 @@ CASES = [
             "game_id": game_id(HOT),
             "codecs": [1] * BATCH,
             "payloads": [b"{}"] * BATCH,
+            **receipt(7),
         },
         buffers=10 * BATCH,
-        locks=lambda s: {game_id(HOT)},
+        locks=lambda s: {game_id(HOT), "receipt 7"},
     ),
     Case(query="renew_epochs", use="any", params=lambda s: {}, locks=lambda s: {"lineage"}),
     Case(
@@ -643,6 +696,13 @@ CASES = [
         locks=lambda s: {"lineage"},
     ),
     Case(
+        query="settle_statement",
+        use="that was done",
+        params=lambda s: receipt(7, 1),
+        locks=lambda s: {"receipt 7"},
+    ),
+    Case(query="settle_statement", use="of a new receipt", params=lambda s: receipt()),
+    Case(
         query="stale_sessions",
         use="the longest silent",
         params=lambda s: {"older_than": 300.0, "limit": Int8(BATCH)},
@@ -698,6 +758,7 @@ NEEDED = [
         "heartbeat_batch: a thousand",
     ),
     ("DROP INDEX game_event_id_age", "cleanup_event_ids: a batch"),
+    ("DROP INDEX statement_receipt_opened", "cleanup_receipts: a batch"),
 ]
 
 
@@ -805,6 +866,7 @@ MENTIONS = {
     "session": r"\bsession",
     "event id": r"\bthose rows|\bgame's row",
     "lineage": r"\brow of lineage",
+    "receipt": r"\breceipt",
 }
 
 
@@ -813,6 +875,8 @@ def kinds_locked(query: str) -> set[str]:
     kinds = {
         "lineage"
         if name == "lineage"
+        else "receipt"
+        if name.startswith("receipt ")
         else "event id"
         if name.startswith("id of ")
         else "event"
@@ -834,6 +898,8 @@ def unlocked(connection: Connection[Any]) -> Rows:
         "SELECT game_id || '#' || sequence FROM game_event FOR UPDATE SKIP LOCKED",
         "SELECT 'id of ' || game_id || '#' || sequence FROM game_event_id FOR UPDATE SKIP LOCKED",
         "SELECT 'lineage' FROM lineage FOR UPDATE SKIP LOCKED",
+        "SELECT 'receipt ' || n FROM generate_series(0, 99) AS n JOIN statement_receipt"
+        " ON id = md5('receipt ' || n)::uuid FOR UPDATE OF statement_receipt SKIP LOCKED",
     ):
         found.update(name for (name,) in connection.execute(query.encode()))
     return found
@@ -849,8 +915,9 @@ def test_beats_and_appends_are_hot_updates(conninfo: str) -> None:
             registry.record_event("game", {"move": sequence})
             registry.acknowledge(session_id, sequence - 1)
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        for table in ("game", "game_session"):
-            wait_until(partial(all_counted, connection, table, 2 * rounds - 1))
+        expected = {"game": 2 * rounds, "game_session": 2 * rounds, "statement_receipt": rounds}
+        for table, most in expected.items():
+            wait_until(partial(all_counted, connection, table, most - 1))
             updated, hot = updates(connection, table)
             # A beat in another minute than the last one moves two indexes.
             assert updated - hot <= rounds // 20

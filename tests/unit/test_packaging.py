@@ -105,7 +105,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) 
         for line in metadata.splitlines()
         if line.startswith("Requires-Dist") and "extra ==" not in line
     }
-    assert required == {"attrs", "psycopg", "psycopg-pool", "yoyo-migrations"}
+    assert required == {"attrs", "psycopg", "psycopg-pool", "tenacity", "yoyo-migrations"}
     for extra, package in {"fast": "msgspec", "compression": "zstandard"}.items():
         assert re.search(rf'^Requires-Dist: {package}.*extra == "{extra}"$', metadata, re.MULTILINE)
 
