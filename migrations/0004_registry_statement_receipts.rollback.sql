@@ -1,2 +1,1 @@
-DROP INDEX statement_receipt_opened;
 DROP TABLE statement_receipt;

@@ -10,7 +10,6 @@ CREATE TABLE statement_receipt (
     statement bigint      NOT NULL,
     -- The sequences that it gave out; NULL if it did nothing and never will.
     answer    bigint[],
-    opened_at timestamptz NOT NULL DEFAULT now(),
     used_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (
     -- Each append updates one row: room on the page keeps the update HOT.
@@ -18,6 +17,3 @@ CREATE TABLE statement_receipt (
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_vacuum_cost_delay = 0
 );
-
--- For the cleanup. Not on used_at, which every append changes.
-CREATE INDEX statement_receipt_opened ON statement_receipt (opened_at);

@@ -32,7 +32,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
 
     One registry serves any number of threads; any number of processes may use one database.
     Every call blocks, for a bounded time: `config.pool_timeout` for a connection and
-    `config.statement_timeout` for the answer, then it raises `RegistryUnavailable`.
+    `config.statement_timeout` for the answer, then it raises `RegistryUnavailable`. What passes by
+    itself is tried again within the sum of the two: see `RegistryConfig.statement_timeout`.
     """
 
     def __init__(

@@ -83,7 +83,11 @@ class RegistryConfig:
     """How long a call waits for a free connection."""
 
     statement_timeout: float = field(default=5.0, validator=_timeout)
-    """How long a statement may run in the server."""
+    """How long a statement may run in the server.
+
+    A call has `pool_timeout + statement_timeout` in all: after that nothing is tried again, and
+    what has been begun ends by its own bounds. Only the question whether an append was done whose
+    connection broke is asked for `pool_timeout` from then on, if that is longer."""
 
     lock_timeout: float = field(default=2.0, validator=_timeout)
     """How long a statement waits for a row that another transaction holds."""

@@ -200,5 +200,6 @@ class RegistryUnavailable(RegistryError):
 class OutcomeUnknown(RegistryError):
     """The connection broke while a write was being committed: it may or may not be in.
 
-    The message says how to find out.
+    Mostly the library finds out by itself; this is left for when the server does not come back
+    within the time limit. The message says how to find out then.
     """

@@ -79,9 +79,11 @@ class Log(Core):
         Raises:
             InvalidArgument, InvalidPayload, PayloadTooLarge: nothing was sent.
             SequenceConflict: `expected_sequence` is not the next one; nothing was recorded.
-            OutcomeUnknown: the connection broke and there is no `event_id` to retry with.
-            RegistryUnavailable: nothing was recorded, safe to retry; with `event_id` it is
-                safe even where the connection broke.
+            OutcomeUnknown: the connection broke, and the server did not come back within the time
+                limit to be asked whether the event is in; with `event_id` never, since it can
+                simply be recorded again.
+            RegistryUnavailable: nothing was recorded, or with `event_id` nothing that a retry
+                could double; safe to retry.
 
         Concurrency: appends to one game queue for its row and get consecutive sequences in
         the order of their commits; other games do not wait. Calls of many threads share
@@ -113,7 +115,8 @@ class Log(Core):
 
         Raises:
             InvalidArgument, InvalidPayload, PayloadTooLarge: nothing was sent.
-            OutcomeUnknown: the connection broke.
+            OutcomeUnknown: the connection broke, and the server did not come back within the time
+                limit to be asked whether the events are in.
             RegistryUnavailable: nothing was recorded; safe to retry.
 
         Concurrency: as `record_event`; no other event comes between. At most one round trip.
@@ -327,7 +330,8 @@ class Log(Core):
         Raises:
             InvalidArgument: the id is not 1 to 200 characters of text.
             GameNotFound: there is no such game.
-            OutcomeUnknown: the connection broke.
+            OutcomeUnknown: the connection broke, and the server did not come back within the time
+                limit to be asked whether the game has ended.
             RegistryUnavailable: the database did not answer in time; the game may have lost
                 events already, but not its sessions. Safe to retry.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from . import arguments
 from .core import Core
 from .database import Params, execute
@@ -50,7 +52,9 @@ class Upkeep(Core):
         sessions = self._until_done(queries.cleanup_expired_sessions, limits, batch)
         # Before the games, so that no id outlives the log in which it stood for an event.
         self._until_done(queries.cleanup_event_ids, limits, batch)
-        self._until_done(queries.cleanup_receipts, limits, batch)
+        after = UUID(int=0)
+        while row := self._database.row(queries.cleanup_receipts, {**limits, "after": after}):
+            (after,) = row
         events = games = 0
         while (deleted := self._aged_games(limits)) is not None:
             events += deleted[0]

@@ -840,7 +840,7 @@ MUTANTS = [
         "registry/writer.py",
         "answer = self._database.rows(query, params, if_unknown=IF_UNKNOWN)",
         "answer = self._database.rows(query, params, if_unknown=None)",
-        APPENDS + "test_a_batch_whose_connection_broke_records_what_has_an_id_exactly_once",
+        APPENDS + "test_a_batch_whose_connection_broke_is_recorded_exactly_once",
     ),
     mutant(
         "broken-batch-gives-up-what-has-an-id",
@@ -848,7 +848,7 @@ MUTANTS = [
         "registry/writer.py",
         "if call.job.event_id is None:\n                    call.error = own(error)",
         "if True:\n                    call.error = own(error)",
-        APPENDS + "test_a_batch_whose_connection_broke_records_what_has_an_id_exactly_once",
+        APPENDS + "test_a_batch_whose_connection_broke_is_recorded_exactly_once",
     ),
     mutant(
         "calls-that-were-passed-over-are-dropped",

@@ -118,9 +118,8 @@ FROM (
 ) AS session
 ORDER BY player, n;
 
-INSERT INTO statement_receipt (id, statement, answer, opened_at, used_at)
-SELECT md5('receipt ' || n)::uuid, 1, '{1}', begun,
-       CASE WHEN mod(n, 10) = 9 THEN begun ELSE now() END
+INSERT INTO statement_receipt (id, statement, answer, used_at)
+SELECT md5('receipt ' || n)::uuid, 1, '{1}', begun
 FROM plan;
 """
 
