@@ -40,6 +40,7 @@ PAYLOADS = "unit/test_payloads.py"
 COMBINING = "unit/test_combining.py::"
 APPENDS = "integration/test_combined_appends.py::"
 GATHERING = "integration/test_gathering.py::"
+SETTLING = "integration/test_settling.py::"
 FORKS = "integration/test_fork_and_exit.py::"
 BATCHES = "property/test_batches.py"
 ARRAYS = "property/test_arrays.py::"
@@ -835,20 +836,113 @@ MUTANTS = [
         APPENDS + "test_an_event_that_the_server_refuses_fails_alone",
     ),
     mutant(
-        "batch-whose-outcome-is-unknown-is-repeated",
-        "1",
-        "registry/writer.py",
-        "answer = self._database.rows(query, params, if_unknown=IF_UNKNOWN)",
-        "answer = self._database.rows(query, params, if_unknown=None)",
-        APPENDS + "test_a_batch_whose_connection_broke_is_recorded_exactly_once",
-    ),
-    mutant(
         "broken-batch-gives-up-what-has-an-id",
         "event ids",
         "registry/writer.py",
         "if call.job.event_id is None:\n                    call.error = own(error)",
         "if True:\n                    call.error = own(error)",
-        APPENDS + "test_a_batch_whose_connection_broke_is_recorded_exactly_once",
+        SETTLING + "test_a_batch_that_cannot_be_settled_says_so_to_each_call_without_an_id",
+    ),
+    # exactly once, though the connection breaks
+    mutant(
+        "broken-append-is-repeated-without-asking",
+        "exactly once",
+        "registry/database.py",
+        "answer = self._ask(query, receipt, until, if_unknown)",
+        "answer = None",
+        SETTLING + "test_an_append_alone_is_done_once_whatever_was_lost",
+        SETTLING + "test_a_batch_is_done_once_whatever_was_lost",
+    ),
+    mutant(
+        "settling-lets-the-straggler-pass",
+        "exactly once",
+        "sql/settle_statement.sql",
+        "SET statement = greatest(r.statement, excluded.statement),",
+        "SET statement = r.statement,",
+        SETTLING
+        + "test_an_append_that_still_waits_for_a_lock_elsewhere_is_refused_when_it_gets_it",
+    ),
+    mutant(
+        "straggler-does-not-look-whether-it-was-settled",
+        "exactly once",
+        "sql/record_event.sql",
+        "CASE WHEN r.statement < excluded.statement THEN excluded.statement END",
+        "excluded.statement",
+        SETTLING + "test_an_append_alone_is_done_once_whatever_was_lost",
+    ),
+    mutant(
+        "straggler-looks-in-its-old-snapshot",
+        "exactly once",
+        "sql/record_events.sql",
+        "CASE WHEN r.statement < excluded.statement THEN excluded.statement END",
+        "CASE WHEN (SELECT statement FROM statement_receipt WHERE id = excluded.id)"
+        " < excluded.statement THEN excluded.statement END",
+        SETTLING
+        + "test_an_append_that_still_waits_for_a_lock_elsewhere_is_refused_when_it_gets_it",
+    ),
+    mutant(
+        "batch-straggler-does-not-look-whether-it-was-settled",
+        "exactly once",
+        "sql/record_batch.sql",
+        "CASE WHEN r.statement < excluded.statement THEN excluded.statement END",
+        "excluded.statement",
+        SETTLING + "test_a_batch_is_done_once_whatever_was_lost",
+    ),
+    mutant(
+        "receipt-is-not-written-in-the-appends-own-transaction",
+        "exactly once",
+        "sql/record_event.sql",
+        "WHERE %(receipt)s::uuid IS NOT NULL",
+        "WHERE %(receipt)s::uuid IS NULL AND false",
+        SETTLING + "test_an_append_alone_is_done_once_whatever_was_lost",
+    ),
+    mutant(
+        "answer-is-that-of-another-statement",
+        "exactly once",
+        "sql/settle_statement.sql",
+        "CASE WHEN r.statement = excluded.statement THEN r.answer END",
+        "r.answer",
+        SETTLING + "test_an_append_alone_is_done_once_whatever_was_lost",
+    ),
+    mutant(
+        "ended-game-is-not-noted",
+        "exactly once",
+        "sql/end_game.sql",
+        "    FROM ended\n    ON CONFLICT",
+        "    FROM ended WHERE false\n    ON CONFLICT",
+        SETTLING + "test_a_game_is_ended_once_and_the_next_of_its_name_is_left_alone",
+    ),
+    mutant(
+        "cleanup-forgets-receipts-in-use",
+        "exactly once",
+        "sql/cleanup_receipts.sql",
+        "WHERE r.used_at < %(as_of)s - greatest(make_interval(secs => %(retention)s), '1 day')",
+        "WHERE %(as_of)s - greatest(make_interval(secs => %(retention)s), '1 day') < now()",
+        SETTLING + "test_the_cleanup_forgets_receipts_that_nobody_uses_and_no_others",
+    ),
+    mutant(
+        "two-statements-use-one-receipt-at-once",
+        "exactly once",
+        "registry/receipts.py",
+        "return self._unused.pop()",
+        "return self._unused[-1]",
+        SETTLING + "test_there_are_as_many_receipts_as_statements_at_once_and_no_more",
+    ),
+    mutant(
+        "epoch-is-the-same-for-all-games-of-a-receipt",
+        "epochs",
+        "sql/record_event.sql",
+        "md5(%(receipt)s::uuid::text || %(statement)s::bigint)::uuid",
+        "md5(%(receipt)s::uuid::text || (%(statement)s::bigint * 0))::uuid",
+        SETTLING + "test_games_begun_with_a_receipt_have_epochs_of_their_own",
+    ),
+    mutant(
+        "dead-connections-are-tried-one-by-one",
+        "retries",
+        "registry/database.py",
+        "self._distrusted.update(self._settled)",
+        "pass",
+        SETTLING + "test_dead_connections_of_the_pool_do_not_use_up_a_calls_tries",
     ),
     mutant(
         "calls-that-were-passed-over-are-dropped",
@@ -1080,8 +1174,8 @@ MUTANTS = [
         "race-for-an-event-id-is-an-error",
         "record_event",
         "registry/database.py",
-        "_LOST_A_RACE = (errors.UniqueViolation, ",
-        "_LOST_A_RACE = (",
+        "    errors.UniqueViolation: ATTEMPTS,\n",
+        "",
         LOG + "test_two_first_uses_of_an_event_id_that_overlap_are_one_event",
     ),
     mutant(
