@@ -33,6 +33,7 @@ class Queries:
     issue_resume_token: bytes
     list_sessions: bytes
     lock_game: bytes
+    lock_issue: bytes
     newest_dictionary: bytes
     prune_events: bytes
     record_batch: bytes
