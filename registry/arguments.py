@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -85,9 +86,10 @@ def optional_uuid(name: str, value: object) -> UUID | None:
     """A UUID as a plain one, or None."""
     if value is None or type(value) is UUID:
         return value
-    if not issubclass(type(value), UUID):
-        raise InvalidArgument(f"{name} must be a uuid.UUID, not {kind(value)}")
-    return UUID(int=UUID.__dict__["int"].__get__(value))
+    if issubclass(type(value), UUID):
+        with suppress(AttributeError, TypeError):  # a subclass may have hidden it
+            return UUID(int=_plain_int(UUID.__dict__["int"].__get__(value)))
+    raise InvalidArgument(f"{name} must be a uuid.UUID, not {kind(value)}")
 
 
 def many(name: str, value: Iterable[T]) -> Iterator[T]:

@@ -28,6 +28,7 @@ from psycopg.rows import tuple_row
 from yoyo import default_migration_table, exceptions, read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 
+from .arguments import optional_whole, plain_text, seconds
 from .errors import InvalidArgument, RegistryError, RegistryUnavailable, SchemaMismatch
 from .resources import folder
 
@@ -72,8 +73,8 @@ def rollback(
     """
     if steps is not None and to is not None:
         raise InvalidArgument("give either steps or to, not both")
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-        raise InvalidArgument("steps must be a whole number from 1")
+    steps = optional_whole("steps", steps, 1)
+    to = None if to is None else plain_text(to) or ""
     with (
         _translated(),
         _connect(conninfo) as connection,
@@ -169,15 +170,17 @@ def _read() -> Any:
 
 def _connect(conninfo: str) -> Connection:
     """A connection in autocommit mode which no time limit of the role interrupts."""
+    text = plain_text(conninfo)
+    text = "no text at all" if text is None else text
     try:
-        given = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:  # its message may quote a password
+        given = conninfo_to_dict(text)
+    except (psycopg.ProgrammingError, UnicodeEncodeError):  # its message may quote a password
         raise InvalidArgument(
             "this is not a PostgreSQL connection string: "
             "write postgresql://user@host/database or host=... dbname=..."
         ) from None
     connection = psycopg.connect(
-        conninfo, autocommit=True, connect_timeout=given.get("connect_timeout", 10)
+        text, autocommit=True, connect_timeout=given.get("connect_timeout", 10)
     )
     try:
         connection.execute(
@@ -193,7 +196,7 @@ def _connect(conninfo: str) -> Connection:
 @contextmanager
 def _migrator(connection: Connection, conninfo: str, timeout: float) -> Iterator[_Backend]:
     """Be the only one who migrates this database."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds("timeout", timeout, least=0)
     _acquire(connection, _MIGRATOR, deadline)
     try:
         # The server may still be at work for a migrator that was killed: wait for its end.
