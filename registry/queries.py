@@ -27,6 +27,7 @@ class Queries:
     fetch_events_since: bytes
     find_session: bytes
     get_session: bytes
+    grant: bytes
     heartbeat: bytes
     heartbeat_batch: bytes
     heartbeat_many: bytes

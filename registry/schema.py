@@ -28,8 +28,9 @@ from psycopg.rows import tuple_row
 from yoyo import default_migration_table, exceptions, read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 
-from .arguments import optional_whole, plain_text, seconds
+from .arguments import optional_whole, plain_text, seconds, text_id
 from .errors import InvalidArgument, RegistryError, RegistryUnavailable, SchemaMismatch
+from .queries import queries
 from .resources import folder
 
 # Advisory locks of the database: who migrates, and every connection that works for a migration.
@@ -101,6 +102,35 @@ def status(conninfo: str) -> list[tuple[str, datetime | None]]:
         applied = _applied(connection)
     known = _known()
     return [(name, applied.get(name)) for name in [*known, *sorted(applied.keys() - set(known))]]
+
+
+def grant(conninfo: str, role: str) -> list[str]:
+    """Let a role use the registry and change nothing of the schema; return the statements run.
+
+    For the role that game servers connect as, when the tables belong to another one. Run it as
+    the owner of the tables, and again after each `migrate`. All or nothing; granting again
+    changes nothing. Raises `InvalidArgument` when there is no such role, `SchemaMismatch` when
+    the schema does not fit or is not this owner's to grant, `RegistryUnavailable` when the server
+    cannot be reached.
+    """
+    role = text_id("role", role)
+    with _translated(), _connect(conninfo) as connection:
+        check(connection)
+        rows = connection.execute(queries.grant, {"role": role}).fetchall()
+        statements = [statement for (statement,) in rows]
+        notices: list[str | None] = []
+        connection.add_notice_handler(lambda notice: notices.append(notice.sqlstate))
+        try:
+            with connection.transaction():
+                for statement in statements:
+                    connection.execute(statement.encode())
+                if "01007" in notices:  # only a warning: no privileges were granted
+                    raise SchemaMismatch(
+                        f"{connection.info.user} may not grant this: be the owner of the tables"
+                    )
+        except psycopg.errors.UndefinedObject:
+            raise InvalidArgument(f"there is no role {role!r}: CREATE ROLE it first") from None
+    return statements
 
 
 def check(connection: Connection) -> None:

@@ -387,6 +387,7 @@ CASES = [
         params=lambda s: {"game_id": game_id(HOT), "user_id": "player-05"},
     ),
     Case(query="get_session", use="of a hot game", params=lambda s: session(HOT, 5)),
+    Case(query="grant", use="any", params=lambda s: {"role": "player"}),
     Case(
         query="heartbeat",
         use="live",
