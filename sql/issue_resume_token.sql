@@ -16,10 +16,10 @@ room AS MATERIALIZED (
     -- A live session of the player's own keeps the place that it has.
     SELECT CASE
         WHEN %(most_per_game)s::bigint IS NULL AND %(most_per_user)s::bigint IS NULL THEN NULL
-        WHEN EXISTS (
-            SELECT FROM game_session
-            WHERE game_id = %(game_id)s AND user_id = %(user_id)s
-              AND closed IS NULL AND expires_at > now())
+        WHEN (
+            SELECT closed IS NULL AND expires_at > now()
+            FROM game_session
+            WHERE game_id = %(game_id)s AND user_id = %(user_id)s)
         THEN NULL
         WHEN %(most_per_game)s::bigint IS NOT NULL AND %(most_per_game)s::bigint <= (
             SELECT count(*)

@@ -18,6 +18,9 @@ import pytest
 from support import TABLES, wait_until
 
 
+pytestmark = pytest.mark.owner
+
+
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     """A folder for temporary files that any user can reach, which those of pytest are not."""

@@ -21,6 +21,8 @@ from registry import (
 )
 from registry.cli import main
 
+pytestmark = pytest.mark.owner
+
 ROLE = 'game "server"; --'
 
 
