@@ -92,10 +92,10 @@ def confine() -> None:
 
     def migrate(conninfo: str, **settings: object) -> list[str]:
         done = migrates(conninfo, **settings)
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
-                role = sql.Identifier(APPLICATION)
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+        create = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(APPLICATION))
+        there = psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation
+        with suppress(*there), psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(create)
         schema.grant(conninfo, APPLICATION)
         return done
 

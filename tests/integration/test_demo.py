@@ -17,7 +17,6 @@ import psycopg
 import pytest
 from support import TABLES, wait_until
 
-
 pytestmark = pytest.mark.owner
 
 
