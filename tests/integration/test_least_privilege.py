@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -133,6 +135,18 @@ def test_the_command_says_what_it_granted(
     assert said == schema.grant(conninfo, role)
     assert all(line.startswith("GRANT ") for line in said)
     assert 'TO "game ""server""; --"' in said[1]
+
+
+def test_the_document_says_what_is_granted(server: Server, conninfo: str) -> None:
+    server.execute("CREATE ROLE {role}", role="game_server")
+    try:
+        statements = schema.grant(conninfo, "game_server")
+        document = Path(__file__).parents[2] / "docs" / "security.md"
+        (block,) = re.findall(r"```sql\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+        assert block.splitlines() == statements
+    finally:
+        rows(conninfo, "DROP OWNED BY game_server")
+        server.execute("DROP ROLE {role}", role="game_server")
 
 
 def test_a_role_that_is_not_there_is_said(conninfo: str) -> None:
