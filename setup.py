@@ -73,6 +73,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
+            "trustme>=1",
             "psutil",
             "build",
             "setuptools>=77",

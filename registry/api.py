@@ -11,7 +11,7 @@ from weakref import WeakSet
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from . import schema
+from . import arguments, schema
 from .combining import Combiner
 from .config import RegistryConfig
 from .database import Database
@@ -72,11 +72,12 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             SchemaMismatch: the database is not migrated, or to another version than this
                 library's; see `registry.migrate`.
         """
-        if not isinstance(conninfo, str):
+        given = arguments.plain_text(conninfo)
+        if given is None:
             raise InvalidArgument("conninfo must be a str")
         config = _config(config)
         registry = cls.__new__(cls)
-        database = Database.open(conninfo, config)
+        database = Database.open(given, config)
         try:
             registry._use(database, config)
             with database.connection() as connection:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,28 +18,52 @@ LAST_SEQUENCE = 2**63 - 1
 """PostgreSQL's bigint ends here, and so does every log."""
 
 
+def kind(value: object) -> str:
+    """The name of its type, for a message."""
+    return type(value).__name__
+
+
+def plain_text(value: object) -> str | None:
+    """A text as a plain `str`, or None if it is no text at all.
+
+    What is checked here has to be what is sent, so nothing is asked of the value itself: a
+    subclass may answer differently each time, and any object may call itself a `str`.
+    """
+    if type(value) is str:
+        return value
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
 def text_id(name: str, value: object) -> str:
     """A `game_id` or `user_id`: text of 1 to 200 characters that PostgreSQL can store."""
-    if not isinstance(value, str):
-        raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
-    if not 1 <= len(value) <= 200:
-        raise InvalidArgument(f"{name} must be 1 to 200 characters long, not {len(value)}")
-    if "\0" in value:
+    text = plain_text(value)
+    if text is None:
+        raise InvalidArgument(f"{name} must be a str, not {kind(value)}")
+    if not 1 <= len(text) <= 200:
+        raise InvalidArgument(f"{name} must be 1 to 200 characters long, not {len(text)}")
+    if "\0" in text:
         raise InvalidArgument(f"{name} must not contain a NUL character")
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise InvalidArgument(f"{name} must not contain a lone surrogate") from None
-    return value
+    return text
 
 
 def whole(name: str, value: object, least: int = 0, most: int = LAST_SEQUENCE) -> int:
-    """A whole number within bounds; `True` is none."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidArgument(f"{name} must be an int, not {type(value).__name__}")
-    if not least <= value <= most:
+    """A whole number within bounds, as a plain `int`; `True` is none."""
+    number = value if type(value) is int else _plain_int(value)
+    if number is None:
+        raise InvalidArgument(f"{name} must be an int, not {kind(value)}")
+    if not least <= number <= most:
         raise InvalidArgument(f"{name} must lie between {least} and {most}")
-    return value
+    return number
+
+
+def _plain_int(value: object) -> int | None:
+    if issubclass(type(value), int) and type(value) is not bool:
+        return int.__int__(value)  # type: ignore[arg-type]
+    return None
 
 
 def optional_whole(name: str, value: object, least: int = 0) -> int | None:
@@ -46,26 +71,35 @@ def optional_whole(name: str, value: object, least: int = 0) -> int | None:
 
 
 def seconds(name: str, value: object, least: float = 0.001, most: float = LONGEST) -> float:
-    """A finite number of seconds within bounds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not least <= value <= most:  # neither does a NaN or an infinity
+    """A finite number of seconds within bounds, as a plain `float`."""
+    number: float | None = _plain_int(value)
+    if issubclass(type(value), float):
+        number = float.__float__(value)  # type: ignore[arg-type]
+    if number is None:
+        raise InvalidArgument(f"{name} must be a number of seconds, not {kind(value)}")
+    if not least <= number <= most:  # neither does a NaN or an infinity
         raise InvalidArgument(f"{name} must lie between {least} and {most:.0f} seconds")
-    return float(value)
+    return float(number)
 
 
 def optional_uuid(name: str, value: object) -> UUID | None:
-    if value is not None and not isinstance(value, UUID):
-        raise InvalidArgument(f"{name} must be a uuid.UUID, not {type(value).__name__}")
-    return value
+    """A UUID as a plain one, or None."""
+    if value is None or type(value) is UUID:
+        return value
+    if issubclass(type(value), UUID):
+        with suppress(AttributeError, TypeError):  # a subclass may have hidden it
+            return UUID(int=_plain_int(UUID.__dict__["int"].__get__(value)))
+    raise InvalidArgument(f"{name} must be a uuid.UUID, not {kind(value)}")
 
 
-def many(name: str, value: Iterable[T]) -> Iterable[T]:
-    """An iterable of things, not one thing that happens to be iterable."""
-    single = isinstance(value, (str, bytes, bytearray, memoryview, Mapping))
-    if single or not isinstance(value, Iterable):
-        raise InvalidArgument(f"{name} must be an iterable of many, not {type(value).__name__}")
-    return value
+def many(name: str, value: Iterable[T]) -> Iterator[T]:
+    """The items of an iterable of things, not of one thing that happens to be iterable."""
+    if not issubclass(type(value), (str, bytes, bytearray, memoryview, Mapping)):
+        try:
+            return iter(value)
+        except TypeError:
+            pass
+    raise InvalidArgument(f"{name} must be an iterable of many, not {kind(value)}")
 
 
 def session_key(session_id: object) -> tuple[str, UUID]:
@@ -73,13 +107,14 @@ def session_key(session_id: object) -> tuple[str, UUID]:
 
     A text that is no session id at all names a session that does not exist.
     """
-    if not isinstance(session_id, str):
-        raise InvalidArgument(f"session_id must be a str, not {type(session_id).__name__}")
-    game_id, _, tail = session_id.rpartition("/")
+    text = plain_text(session_id)
+    if text is None:
+        raise InvalidArgument(f"session_id must be a str, not {kind(session_id)}")
+    game_id, _, tail = text.rpartition("/")
     try:
         key = text_id("game_id", game_id), UUID(tail)
     except ValueError:
-        raise SessionNotFound(session_id[:240]) from None
+        raise SessionNotFound(text[:240]) from None
     if str(key[1]) != tail:
-        raise SessionNotFound(session_id[:240])
+        raise SessionNotFound(text[:240])
     return key

@@ -1,4 +1,4 @@
-"""The command line: migrate, rollback, status, renew-epochs, train-dictionary, demo.
+"""The command line: migrate, grant, rollback, status, renew-epochs, train-dictionary, demo.
 
 Exit codes: 0 done, 1 an error (one message on stderr), 2 wrong usage, 130 interrupted.
 """
@@ -44,6 +44,12 @@ def migrate(options: argparse.Namespace) -> None:
         print(f"applied {name}")
     if not done:
         print("the schema is up to date")
+
+
+def grant(options: argparse.Namespace) -> None:
+    """Let a role use the registry, and say what it may do now."""
+    for statement in schema.grant(options.database, options.role):
+        print(statement)
 
 
 def rollback(options: argparse.Namespace) -> None:
@@ -102,6 +108,7 @@ def demo(argv: Sequence[str]) -> int:
 
 _COMMANDS = {
     "migrate": migrate,
+    "grant": grant,
     "rollback": rollback,
     "status": status,
     "renew-epochs": renew_epochs,
@@ -122,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     commands.add_parser("migrate", parents=[common], help="bring the schema up to date")
+    role = commands.add_parser(
+        "grant", parents=[common], help="let a role read and write, but not alter the schema"
+    )
+    role.add_argument("--role", required=True, metavar="NAME", help="the one servers connect as")
     back = commands.add_parser(
         "rollback", parents=[common], help="take migrations back, and the data they hold"
     )

@@ -13,30 +13,45 @@ LARGEST_MESSAGE: Final = 2**28
 """Bytes: well inside what PostgreSQL can hold in one value and send in one message."""
 
 
-def _seconds(_: object, attribute: Attribute[float], value: object) -> None:
-    arguments.seconds(attribute.name, value)
+# Each keeps a value as one of the plain type: a subclass may say something else the next time.
 
 
-def _timeout(_: object, attribute: Attribute[float], value: object) -> None:
-    arguments.seconds(attribute.name, value, most=86_400.0)
+def _seconds(config: object, attribute: Attribute[float], value: object) -> None:
+    object.__setattr__(config, attribute.name, arguments.seconds(attribute.name, value))
 
 
-def _count(_: object, attribute: Attribute[int], value: object) -> None:
-    arguments.whole(attribute.name, value, 1, 2**31 - 1)
+def _timeout(config: object, attribute: Attribute[float], value: object) -> None:
+    plain = arguments.seconds(attribute.name, value, most=86_400.0)
+    object.__setattr__(config, attribute.name, plain)
 
 
-def _reaction(_: object, attribute: Attribute[str], value: object) -> None:
-    if value not in ("revoke", "refuse"):
+def _count(config: object, attribute: Attribute[int], value: object) -> None:
+    plain = arguments.whole(attribute.name, value, 1, 2**31 - 1)
+    object.__setattr__(config, attribute.name, plain)
+
+
+def _optional_count(config: object, attribute: Attribute[int | None], value: object) -> None:
+    if value is not None:
+        plain = arguments.whole(attribute.name, value, 1, 2**31 - 1)
+        object.__setattr__(config, attribute.name, plain)
+
+
+def _reaction(config: object, attribute: Attribute[str], value: object) -> None:
+    plain = arguments.plain_text(value)
+    if plain not in ("revoke", "refuse"):
         raise InvalidArgument(f"{attribute.name} must be 'revoke' or 'refuse'")
+    object.__setattr__(config, attribute.name, plain)
 
 
-def _compression(_: object, attribute: Attribute[str | None], value: object) -> None:
-    if value not in (None, "zstd"):
+def _compression(config: object, attribute: Attribute[str | None], value: object) -> None:
+    plain = arguments.plain_text(value)
+    if value is not None and plain != "zstd":
         raise InvalidArgument(f"{attribute.name} must be None or 'zstd'")
+    object.__setattr__(config, attribute.name, plain)
 
 
 def _flag(_: object, attribute: Attribute[bool], value: object) -> None:
-    if not isinstance(value, bool):
+    if type(value) is not bool:
         raise InvalidArgument(f"{attribute.name} must be True or False")
 
 
@@ -57,6 +72,14 @@ class RegistryConfig:
     max_events_per_game: int = field(default=100_000, validator=_count)
     """A log keeps at least this many of its newest unacknowledged events and at most a
     sixteenth more; who is further behind gets `HistoryPruned`."""
+
+    max_sessions_per_game: int | None = field(default=None, validator=_optional_count)
+    """The most live sessions of a game; `issue_resume_token` refuses one more with `LimitReached`.
+    None: no limit. Taking over a player's own live session is never refused."""
+
+    max_sessions_per_user: int | None = field(default=None, validator=_optional_count)
+    """The most live sessions of a player in all games together, likewise. Where the tables are
+    sharded by game, each new session then asks every shard."""
 
     max_payload_bytes: int = field(default=65_536, validator=_count)
     """The largest encoded payload of one event."""
@@ -103,14 +126,14 @@ class RegistryConfig:
     further calls wait for room."""
 
     @replay_limit.validator
-    def _page_fits(self, _: Attribute[int], value: int) -> None:
-        if value * self.max_payload_bytes > LARGEST_MESSAGE:
+    def _page_fits(self, _: Attribute[int], __: object) -> None:
+        if self.replay_limit * self.max_payload_bytes > LARGEST_MESSAGE:
             raise InvalidArgument(
                 "replay_limit times max_payload_bytes is the largest page, and must not be more "
                 f"than {LARGEST_MESSAGE} bytes"
             )
 
     @pool_max_size.validator
-    def _not_below_min(self, _: Attribute[int], value: int) -> None:
-        if value < self.pool_min_size:
+    def _not_below_min(self, _: Attribute[int], __: object) -> None:
+        if self.pool_max_size < self.pool_min_size:
             raise InvalidArgument("pool_max_size must not be below pool_min_size")

@@ -39,7 +39,7 @@ class Core:
         game_id, uuid = arguments.session_key(session_id)
         row = self._database.row(queries.get_session, {"game_id": game_id, "id": uuid})
         if row is None:
-            raise SessionNotFound(session_id)
+            raise SessionNotFound(f"{game_id}/{uuid}")
         return session_from(row)
 
     def _check_acting(self, session_id: str, generation: int | None) -> None:
@@ -47,7 +47,7 @@ class Core:
         session = self._session(session_id)
         require_live(session)
         if generation is not None and generation != session.generation:
-            raise SessionTakenOver(session_id)
+            raise SessionTakenOver(session.session_id)
 
     def _insist(self, query: bytes, params: Params, explain: Callable[[], None]) -> Row:
         """The row of a statement which, when there is none, `explain` raises the reason for.

@@ -116,7 +116,7 @@ class Database:
                 reconnect_timeout=config.pool_timeout,
                 open=False,
             )
-        except psycopg.ProgrammingError:
+        except (psycopg.ProgrammingError, UnicodeEncodeError):
             # The text of the error would show the password.
             raise InvalidArgument("the conninfo is neither a libpq string nor a URL") from None
         try:
@@ -532,7 +532,7 @@ def row_within(
     With `savepoint`, a statement that lost a race is run again without harm to what the
     caller did before.
     """
-    if not isinstance(connection, Connection):
+    if not issubclass(type(connection), Connection):
         raise InvalidArgument("connection must be a psycopg.Connection")
     for attempt in count(1):
         try:

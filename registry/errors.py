@@ -23,12 +23,14 @@ class InvalidPayload(InvalidArgument):
 class PayloadTooLarge(InvalidPayload):
     """The encoded payload is larger than `config.max_payload_bytes`.
 
-    Attributes: `size` and `limit`, both in bytes.
+    Attributes: `size` and `limit`, both in bytes. The size is what was counted until the payload
+    was known to be too large, where counting all would take too long.
     """
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, *, at_least: bool = False) -> None:
         super().__init__(
-            f"the payload is {size} bytes encoded and the limit is {limit}: "
+            f"the payload is {'at least ' if at_least else ''}{size} bytes encoded "
+            f"and the limit is {limit}: "
             "send less, split it, or raise RegistryConfig.max_payload_bytes"
         )
         self.size = size
@@ -154,6 +156,22 @@ class SequenceConflict(RegistryError):
         )
         self.expected = expected
         self.actual = actual
+
+
+class LimitReached(RegistryError):
+    """One more session would be more than `RegistryConfig` allows; nothing was done.
+
+    Attributes: `limit`, the name of the setting, and `most`, its value.
+    """
+
+    def __init__(self, limit: str, most: int) -> None:
+        whose = "the game" if limit == "max_sessions_per_game" else "the player, in all games,"
+        super().__init__(
+            f"{whose} has {most} live sessions and the limit is {most}: revoke_session one that "
+            f"is not in use, wait until one expires, or raise RegistryConfig.{limit}"
+        )
+        self.limit = limit
+        self.most = most
 
 
 class LogCorrupted(RegistryError):

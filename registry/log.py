@@ -90,8 +90,9 @@ class Log(Core):
         statements. At most one round trip.
         """
         codec, data = self._payloads.encode(payload, connection)
+        game_id = arguments.text_id("game_id", game_id)
         append = Append(
-            arguments.text_id("game_id", game_id),
+            game_id,
             (codec,),
             (data,),
             arguments.optional_uuid("event_id", event_id),
@@ -121,18 +122,20 @@ class Log(Core):
 
         Concurrency: as `record_event`; no other event comes between. At most one round trip.
         """
-        arguments.text_id("game_id", game_id)
-        encoded = [
-            self._payloads.encode(payload) for payload in arguments.many("payloads", payloads)
-        ]
+        game_id = arguments.text_id("game_id", game_id)
+        encoded = []
+        together = 0
+        for payload in arguments.many("payloads", payloads):
+            codec, data = self._payloads.encode(payload)
+            together += len(data)
+            if together > LARGEST_MESSAGE:  # before more of what may have no end is read
+                raise InvalidArgument(
+                    f"the payloads are more than {LARGEST_MESSAGE} bytes together: "
+                    "record them in several calls"
+                )
+            encoded.append((codec, data))
         if not encoded:
             return range(0)
-        together = sum(len(data) for _, data in encoded)
-        if together > LARGEST_MESSAGE:
-            raise InvalidArgument(
-                f"the payloads are {together} bytes together and the limit is {LARGEST_MESSAGE}: "
-                "record them in several calls"
-            )
         codecs, payloads = zip(*encoded, strict=True)
         head, floor = self._writer.record(Append(game_id, codecs, payloads))
         self._cap(game_id, head, floor, len(encoded), None)
@@ -164,14 +167,12 @@ class Log(Core):
         event at or below n. One round trip, and one more at the first sight of a compression
         dictionary.
         """
-        arguments.optional_uuid("epoch", epoch)
+        epoch = arguments.optional_uuid("epoch", epoch)
+        game_id = arguments.text_id("game_id", game_id)
+        sequence = arguments.whole("sequence", sequence)
         row = self._database.row(
             queries.fetch_events_since,
-            {
-                "game_id": arguments.text_id("game_id", game_id),
-                "after": Int8(arguments.whole("sequence", sequence)),
-                "limit": self._page_limit(limit),
-            },
+            {"game_id": game_id, "after": Int8(sequence), "limit": self._page_limit(limit)},
         )
         if row is None:
             raise GameNotFound(game_id)
@@ -224,6 +225,7 @@ class Log(Core):
         Concurrency: each page is a snapshot of its own; none is held in between. One round
         trip a page.
         """
+        game_id = arguments.text_id("game_id", game_id)
         first = self.fetch_events_since(game_id, sequence, epoch=epoch, limit=page_size)
         return self._events(game_id, first, page_size)
 
@@ -261,12 +263,16 @@ class Log(Core):
         `config.batch_size` events to prune.
         """
         game_id, uuid = arguments.session_key(session_id)
+        session_id = str.__str__(session_id)
+        sequence = arguments.whole("sequence", sequence)
+        generation = arguments.optional_whole("generation", generation, 1)
+        epoch = arguments.optional_uuid("epoch", epoch)
         job = {
             "game_id": game_id,
             "id": uuid,
-            "sequence": Int8(arguments.whole("sequence", sequence)),
-            "generation": optional_int8(arguments.optional_whole("generation", generation, 1)),
-            "epoch": arguments.optional_uuid("epoch", epoch),
+            "sequence": Int8(sequence),
+            "generation": optional_int8(generation),
+            "epoch": epoch,
             "batch_size": Int8(self.config.batch_size),
         }
         pruned = 0
@@ -304,9 +310,11 @@ class Log(Core):
         Concurrency: locks the game's row for each batch. One round trip for each
         `config.batch_size` events.
         """
+        game_id = arguments.text_id("game_id", game_id)
+        through = arguments.whole("through", through)
         params = {
-            "game_id": arguments.text_id("game_id", game_id),
-            "through": Int8(arguments.whole("through", through)),
+            "game_id": game_id,
+            "through": Int8(through),
             "batch_size": Int8(self.config.batch_size),
         }
         pruned: int = 0
@@ -338,7 +346,8 @@ class Log(Core):
         Concurrency: prunes the log in bounded batches first, then deletes the rest in one
         transaction that waits for every append under way. At least two round trips.
         """
-        params = {"game_id": arguments.text_id("game_id", game_id)}
+        game_id = arguments.text_id("game_id", game_id)
+        params = {"game_id": game_id}
         standing = self._database.row(
             queries.prune_events, {**params, "through": Int8(0), "batch_size": Int8(1)}
         )

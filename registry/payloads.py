@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 from types import NoneType
-from typing import Final
+from typing import Any, Final
 
 from . import jsontext
 from .errors import InvalidPayload, PayloadTooLarge
@@ -18,24 +18,22 @@ DEEPEST = 100
 
 json_text = jsontext.FAST or jsontext.STANDARD
 
+_ALL = slice(None)
+_BYTES = (bytes, bytearray, memoryview)
 _KEYS = frozenset({str})
 _SCALARS = frozenset({str, int, bool, NoneType})
 
 
 def encode(payload: object, limit: int) -> tuple[int, bytes]:
     """The codec and the bytes to store; refuses what would not come back equal."""
-    if isinstance(payload, (bytes, bytearray, memoryview)):
-        try:
-            codec, data = RAW, bytes(payload)
-        except ValueError:
-            raise InvalidPayload("the payload is a memoryview that was released") from None
-        if data != payload:
-            raise InvalidPayload("the payload is a memoryview of other items than bytes")
+    kind = type(payload)
+    if issubclass(kind, _BYTES):
+        codec, data = RAW, _raw(payload)
     else:
-        # What an accelerator makes of subclasses is its own; of the types themselves, the same.
-        writer = json_text if _check(payload, DEEPEST) else jsontext.STANDARD
+        if not _check(payload, DEEPEST, limit, [limit]):
+            payload = _plain(payload)
         try:
-            codec, data = JSON, writer.dumps(payload)
+            codec, data = JSON, json_text.dumps(payload)
         except UnicodeEncodeError:
             raise InvalidPayload("the payload has text with a lone surrogate") from None
         except ValueError:
@@ -57,48 +55,104 @@ def decode_all(codecs: Sequence[int], payloads: Sequence[bytes]) -> list[object]
     return list(map(decode, codecs, payloads))
 
 
-def _check(value: object, depth: int) -> bool:
+def _raw(payload: Any) -> bytes:
+    """The bytes themselves, whatever a subclass would make of being asked for them."""
+    kind = type(payload)
+    if issubclass(kind, bytes):
+        return bytes.__getitem__(payload, _ALL)
+    if issubclass(kind, bytearray):
+        return bytes(bytearray.__getitem__(payload, _ALL))
+    try:
+        data = bytes(payload)
+    except ValueError:
+        raise InvalidPayload("the payload is a memoryview that was released") from None
+    if data != payload:
+        raise InvalidPayload("the payload is a memoryview of other items than bytes")
+    return data
+
+
+def _check(value: Any, depth: int, limit: int, left: list[int]) -> bool:
     """Refuses what a JSON encoder would take and give back changed, or never end on.
 
-    Returns whether all of it is of JSON's own types exactly, without subclasses.
+    Returns whether all of it is of JSON's own types exactly, without subclasses. `left` are the
+    bytes that are left of the limit when each item is thought to take one: of parts that are there
+    many times, in each other, no more than that is ever looked at.
     """
     kind = type(value)
     if kind in _SCALARS:
         return True
-    exact = kind is dict or kind is list
-    if not exact and not isinstance(value, (dict, list)):
-        return _check_scalar(value)
+    exact, items = True, value
+    if kind is dict:
+        if not _KEYS.issuperset(map(type, items)):
+            _check_keys(items)
+            exact = False
+        items = items.values()
+    elif kind is not list:
+        return _check_other(items, depth, limit, left)
     if depth == 0:
         raise InvalidPayload(f"the payload is nested deeper than {DEEPEST} levels")
-    if isinstance(value, dict):
-        if not _KEYS.issuperset(map(type, value)):
-            _check_keys(value)
-            exact = False
-        value = value.values()
-    for item in value:  # type: ignore[attr-defined]
+    left[0] -= 1 + len(items)
+    if left[0] < 0:
+        raise PayloadTooLarge(limit - left[0], limit, at_least=True)
+    for item in items:
         kind = type(item)
         if kind in _SCALARS or (kind is float and isfinite(item)):
             continue  # most items: not worth a call
-        if not _check(item, depth - 1):
+        if not _check(item, depth - 1, limit, left):
             exact = False
     return exact
 
 
-def _check_scalar(value: object) -> bool:
-    if isinstance(value, float):
+def _check_other(value: Any, depth: int, limit: int, left: list[int]) -> bool:
+    """What is not one of JSON's own types exactly; a float is, if it is one that JSON can hold."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        _check_keys(value)
+        _check(list(dict.values(value)), depth, limit, left)
+        return False
+    if issubclass(kind, list):
+        _check(list.__getitem__(value, _ALL), depth, limit, left)
+        return False
+    if issubclass(kind, float):
         if not isfinite(value):
             raise InvalidPayload("the payload has a NaN or an infinity, which JSON cannot hold")
-    elif not isinstance(value, (str, int)):
+    elif not issubclass(kind, (str, int)):
         raise InvalidPayload(
-            f"the payload has a {type(value).__name__}, which would not come back equal; "
+            f"the payload has a {kind.__name__}, which would not come back equal; "
             "use bytes, or dict, list, str, int, float, bool and None"
         )
-    return type(value) is float
+    return kind is float
 
 
-def _check_keys(value: dict[object, object]) -> None:
-    for key in value:
-        if not isinstance(key, str):
+def _check_keys(value: Any) -> None:
+    for key in dict.keys(value):
+        if not issubclass(type(key), str):
             raise InvalidPayload(
                 f"the payload has a key of type {type(key).__name__}; JSON keys are str"
             )
+
+
+def _plain(value: Any) -> object:
+    """The same of JSON's own types exactly, for what passed the check.
+
+    A subclass is asked nothing: it may answer each question differently, and what an encoder
+    makes of it is the encoder's own.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    for exact, made in _MADE.items():
+        if issubclass(kind, exact):
+            return made(value)
+    plain = {str.__str__(key): _plain(item) for key, item in dict.items(value)}
+    if len(plain) != dict.__len__(value):
+        raise InvalidPayload("the payload has a key twice, which JSON cannot hold")
+    return plain
+
+
+_MADE: Final[dict[type, Callable[[Any], object]]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    list: lambda value: [_plain(item) for item in list.__iter__(value)],
+}

@@ -28,12 +28,14 @@ class Queries:
     fetch_events_since: bytes
     find_session: bytes
     get_session: bytes
+    grant: bytes
     heartbeat: bytes
     heartbeat_batch: bytes
     heartbeat_many: bytes
     issue_resume_token: bytes
     list_sessions: bytes
     lock_game: bytes
+    lock_issue: bytes
     newest_dictionary: bytes
     prune_events: bytes
     record_batch: bytes

@@ -28,7 +28,9 @@ from psycopg.rows import tuple_row
 from yoyo import default_migration_table, exceptions, read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 
+from .arguments import optional_whole, plain_text, seconds, text_id
 from .errors import InvalidArgument, RegistryError, RegistryUnavailable, SchemaMismatch
+from .queries import queries
 from .resources import folder
 
 # Advisory locks of the database: who migrates, and every connection that works for a migration.
@@ -72,8 +74,8 @@ def rollback(
     """
     if steps is not None and to is not None:
         raise InvalidArgument("give either steps or to, not both")
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-        raise InvalidArgument("steps must be a whole number from 1")
+    steps = optional_whole("steps", steps, 1)
+    to = None if to is None else plain_text(to) or ""
     with (
         _translated(),
         _connect(conninfo) as connection,
@@ -100,6 +102,35 @@ def status(conninfo: str) -> list[tuple[str, datetime | None]]:
         applied = _applied(connection)
     known = _known()
     return [(name, applied.get(name)) for name in [*known, *sorted(applied.keys() - set(known))]]
+
+
+def grant(conninfo: str, role: str) -> list[str]:
+    """Let a role use the registry and change nothing of the schema; return the statements run.
+
+    For the role that game servers connect as, when the tables belong to another one. Run it as
+    the owner of the tables, and again after each `migrate`. All or nothing; granting again
+    changes nothing. Raises `InvalidArgument` when there is no such role, `SchemaMismatch` when
+    the schema does not fit or is not this owner's to grant, `RegistryUnavailable` when the server
+    cannot be reached.
+    """
+    role = text_id("role", role)
+    with _translated(), _connect(conninfo) as connection:
+        check(connection)
+        rows = connection.execute(queries.grant, {"role": role}).fetchall()
+        statements = [statement for (statement,) in rows]
+        notices: list[str | None] = []
+        connection.add_notice_handler(lambda notice: notices.append(notice.sqlstate))
+        try:
+            with connection.transaction():
+                for statement in statements:
+                    connection.execute(statement.encode())
+                if "01007" in notices:  # only a warning: no privileges were granted
+                    raise SchemaMismatch(
+                        f"{connection.info.user} may not grant this: be the owner of the tables"
+                    )
+        except psycopg.errors.UndefinedObject:
+            raise InvalidArgument(f"there is no role {role!r}: CREATE ROLE it first") from None
+    return statements
 
 
 def check(connection: Connection) -> None:
@@ -169,15 +200,17 @@ def _read() -> Any:
 
 def _connect(conninfo: str) -> Connection:
     """A connection in autocommit mode which no time limit of the role interrupts."""
+    text = plain_text(conninfo)
+    text = "no text at all" if text is None else text
     try:
-        given = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:  # its message may quote a password
+        given = conninfo_to_dict(text)
+    except (psycopg.ProgrammingError, UnicodeEncodeError):  # its message may quote a password
         raise InvalidArgument(
             "this is not a PostgreSQL connection string: "
             "write postgresql://user@host/database or host=... dbname=..."
         ) from None
     connection = psycopg.connect(
-        conninfo, autocommit=True, connect_timeout=given.get("connect_timeout", 10)
+        text, autocommit=True, connect_timeout=given.get("connect_timeout", 10)
     )
     try:
         connection.execute(
@@ -193,7 +226,7 @@ def _connect(conninfo: str) -> Connection:
 @contextmanager
 def _migrator(connection: Connection, conninfo: str, timeout: float) -> Iterator[_Backend]:
     """Be the only one who migrates this database."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds("timeout", timeout, least=0)
     _acquire(connection, _MIGRATOR, deadline)
     try:
         # The server may still be at work for a migrator that was killed: wait for its end.

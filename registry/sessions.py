@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from psycopg.types.numeric import Int8
@@ -19,8 +19,14 @@ from .core import (
     require_live,
     session_from,
 )
-from .database import Row
-from .errors import InvalidToken, SessionNotFound, TokenReused
+from .database import ATTEMPTS, Params, Row
+from .errors import (
+    InvalidToken,
+    LimitReached,
+    RegistryUnavailable,
+    SessionNotFound,
+    TokenReused,
+)
 from .gathering import Gathering, Job
 from .model import Continuity, GameSession, Heartbeats, IssuedSession, Resumption
 from .queries import queries
@@ -78,30 +84,51 @@ class Sessions(Core):
 
         Raises:
             InvalidArgument: an argument is out of range.
+            LimitReached: another session would be more than `config.max_sessions_per_game` or
+                `config.max_sessions_per_user`; nothing was done.
             OutcomeUnknown: the connection broke; issuing again is right.
             RegistryUnavailable: nothing was done.
 
         Concurrency: safe from any number of threads and processes; of two calls for the same
-        player at once, both tokens are valid until the later one is used. Locks the game's
-        row, then the session's. One round trip.
+        player at once, both tokens are valid until the later one is used. The limits are exact
+        however many issue at once, among registries that set them. Locks the game's row, then the
+        session's; with `max_sessions_per_user` before them the player, for other such issues. One
+        round trip.
         """
         token = ResumeToken(arguments.text_id("game_id", game_id), uuid4(), new_secret())
-        row = self._database.row(
-            queries.issue_resume_token,
+        row = self._issue(
             {
-                "game_id": game_id,
+                "game_id": token.game_id,
                 "user_id": arguments.text_id("user_id", user_id),
                 "id": token.session_uuid,
                 "token_hash": token.hash,
                 "ttl": self.config.session_ttl if ttl is None else arguments.seconds("ttl", ttl),
-            },
-            if_unknown="issue a token again and use that one",
+                "most_per_game": optional_int8(self.config.max_sessions_per_game),
+                "most_per_user": optional_int8(self.config.max_sessions_per_user),
+            }
         )
-        assert row is not None  # an upsert without a condition returns its row
         # The session may be one that was there: the token names that one.
-        issued = ResumeToken(game_id, row[0], token.secret)
+        issued = ResumeToken(token.game_id, row[0], token.secret)
         epoch, head, floor = row[SESSION_COLUMNS:]
         return IssuedSession(session_from(row[:SESSION_COLUMNS]), issued.text, epoch, head, floor)
+
+    def _issue(self, params: Params) -> Row:
+        """Begins a session or takes it over, within the limits if there are any."""
+        config, query = self.config, queries.issue_resume_token
+        advice = "issue a token again and use that one"
+        for _ in range(ATTEMPTS):
+            if config.max_sessions_per_game is config.max_sessions_per_user is None:
+                rows = self._database.rows(query, params, if_unknown=advice)
+            else:
+                rows = self._database.rows_behind_lock(
+                    queries.lock_issue, query, params, if_unknown=advice
+                )
+            ((exceeded, *row),) = rows
+            if exceeded is not None:
+                raise LimitReached(exceeded, getattr(config, exceeded))
+            if row[0] is not None:
+                return tuple(row)
+        raise RegistryUnavailable("the game kept ending under the call; nothing was done")
 
     def validate_resume_token(self, token: str) -> GameSession:
         """The live session that a token opens. Changes nothing.
@@ -160,6 +187,7 @@ class Sessions(Core):
         presented = ResumeToken.parse(token)
         most = self._page_limit(limit)
         after = Int8(arguments.whole("after", after))
+        epoch = arguments.optional_uuid("epoch", epoch)
         salt = secrets.token_bytes(32)
         successor = presented.successor(salt)
         proof = presented.prove()
@@ -171,7 +199,7 @@ class Sessions(Core):
             "salt": salt,
             "next_hash": successor.hash,
             "after": after,
-            "epoch": arguments.optional_uuid("epoch", epoch),
+            "epoch": epoch,
             "limit": most,
             "presented": presented,
         }
@@ -210,7 +238,7 @@ class Sessions(Core):
         game_id, uuid = arguments.session_key(session_id)
         generation = arguments.optional_whole("generation", generation, 1)
         job = {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)}
-        return session_from(self._beats.row(session_id, job))
+        return session_from(self._beats.row(str.__str__(session_id), job))
 
     def heartbeat_many(self, sessions: Iterable[str | tuple[str, int]]) -> Heartbeats:
         """Beats any number of sessions in one statement and says which of them are gone.
@@ -226,8 +254,10 @@ class Sessions(Core):
         deadlock.
         One round trip.
         """
-        beats = {item: _beat(item) for item in arguments.many("sessions", sessions)}
-        sent = [beat for beat in beats.values() if beat is not None]
+        items: dict[Beat | str, str | tuple[str, int]] = {}
+        for item in arguments.many("sessions", sessions):
+            items.setdefault(_beat(item), item)
+        sent = [beat for beat in items if isinstance(beat, tuple)]
         alive: dict[tuple[str, UUID], int] = {}
         if sent:
             rows = self._database.rows(
@@ -241,9 +271,9 @@ class Sessions(Core):
             alive = {(game_id, uuid): generation for game_id, uuid, generation in rows}
 
         gone = []
-        for item, beat in beats.items():
-            current = None if beat is None else alive.get(beat[:2])
-            if beat is None or current is None or beat[2] not in (None, current):
+        for beat, item in items.items():
+            current = alive.get(beat[:2]) if isinstance(beat, tuple) else None
+            if current is None or beat[2] not in (None, current):
                 gone.append(item)
         return Heartbeats(len(alive), tuple(gone))
 
@@ -327,13 +357,13 @@ class Sessions(Core):
         Concurrency: a call of the session under way finishes first or is refused. Locks the
         session's row. One round trip.
         """
-        revoked = self._revoke(session_id, None)
+        game_id, uuid = arguments.session_key(session_id)
+        revoked = self._revoke(game_id, uuid, None)
         if revoked is None:
-            raise SessionNotFound(session_id)
+            raise SessionNotFound(f"{game_id}/{uuid}")
         return revoked
 
-    def _revoke(self, session_id: str, generation: int | None) -> GameSession | None:
-        game_id, uuid = arguments.session_key(session_id)
+    def _revoke(self, game_id: str, uuid: UUID, generation: int | None) -> GameSession | None:
         row = self._database.row(
             queries.revoke_session,
             {"game_id": game_id, "id": uuid, "generation": optional_int8(generation)},
@@ -378,18 +408,26 @@ class Sessions(Core):
         revoked = None
         if standing == "retired" and self.config.on_token_reuse == "revoke":
             # Not if somebody has just authenticated, or come back with a token that is good.
-            revoked = self._revoke(session.session_id, session.generation)
+            revoked = self._revoke(token.game_id, token.session_uuid, session.generation)
         raise TokenReused(session.session_id, revoked=revoked is not None)
 
 
-def _beat(item: str | tuple[str, int]) -> tuple[str, UUID, int | None] | None:
-    """Game, UUID and generation of one item of `heartbeat_many`; None names no session."""
-    session_id, generation = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+Beat = tuple[str, UUID, int | None]
+"""Game, UUID and generation of one item of `heartbeat_many`."""
+
+
+def _beat(item: Any) -> Beat | str:
+    """What an item of `heartbeat_many` names; as a text if that is no session."""
+    session_id, generation = item, None
+    if issubclass(type(item), tuple):
+        parts = tuple.__getitem__(item, slice(None))
+        if len(parts) == 2:
+            session_id, generation = parts
     generation = arguments.optional_whole("generation", generation, 1)
     try:
         return (*arguments.session_key(session_id), generation)
     except SessionNotFound:
-        return None
+        return f"{arguments.plain_text(session_id)} {generation}"
 
 
 def _beats(jobs: Sequence[Job]) -> dict[str, Array]:

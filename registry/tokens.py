@@ -14,7 +14,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from .arguments import text_id
+from .arguments import plain_text, text_id
 from .errors import InvalidArgument, InvalidToken
 
 SECRET_BYTES = 32
@@ -47,7 +47,8 @@ class ResumeToken:
     @classmethod
     def parse(cls, text: object) -> ResumeToken:
         """Takes a token apart, or raises `InvalidToken` without saying what is wrong with it."""
-        if not isinstance(text, str) or len(text) > _LONGEST:
+        text = plain_text(text)
+        if text is None or len(text) > _LONGEST:
             raise InvalidToken
         try:
             padded = text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4)

@@ -37,6 +37,9 @@ UPKEEP = "integration/test_upkeep.py::"
 EPOCHS = "integration/test_epochs.py::"
 CAUGHT = "integration/test_mutants_caught.py::"
 PAYLOADS = "unit/test_payloads.py"
+LIMITS = "integration/test_limits.py::"
+PRIVILEGE = "integration/test_least_privilege.py::"
+HOSTILE = "property/test_hostile_arguments.py::"
 COMBINING = "unit/test_combining.py::"
 APPENDS = "integration/test_combined_appends.py::"
 GATHERING = "integration/test_gathering.py::"
@@ -1212,19 +1215,75 @@ MUTANTS = [
         PATHS,
     ),
     mutant(
+        "parts-there-many-times-are-written-out",
+        "payload",
+        "registry/payloads.py",
+        "left[0] -= 1 + len(items)",
+        "left[0] -= 0",
+        PAYLOADS + "::test_a_part_that_is_there_many_times_counts_each_time",
+    ),
+    mutant(
+        "subclass-speaks-for-itself",
+        "payload",
+        "registry/payloads.py",
+        "_check(list(dict.values(value)), depth, limit, left)",
+        "_check(list(value.values()), depth, limit, left)",
+        PAYLOADS + "::test_a_subclass_is_taken_for_what_it_holds",
+    ),
+    mutant(
+        "sessions-are-counted-without-the-lock",
+        "limits",
+        "registry/sessions.py",
+        "if config.max_sessions_per_game is config.max_sessions_per_user is None:",
+        "if True:",
+        LIMITS + "test_however_many_games_a_player_enters_at_once_it_gets_into_as_many_as_it_may",
+    ),
+    mutant(
+        "sessions-are-counted-in-an-old-snapshot",
+        "limits",
+        "sql/issue_resume_token.sql",
+        "OR (g.epoch, g.issued) = (SELECT epoch, issued FROM seen)",
+        "OR true",
+        LIMITS + "test_a_game_begun_under_the_call_is_counted_again",
+    ),
+    mutant(
+        "a-full-game-shuts-its-own-players-out",
+        "limits",
+        "sql/issue_resume_token.sql",
+        "SELECT closed IS NULL AND expires_at > now()",
+        "SELECT false AND expires_at > now()",
+        LIMITS + "test_taking_over_ones_own_live_session_is_never_refused",
+    ),
+    mutant(
+        "grant-gives-events-away",
+        "least privilege",
+        "sql/grant.sql",
+        "(4, 'SELECT, INSERT, DELETE',",
+        "(4, 'SELECT, INSERT, UPDATE, DELETE',",
+        PRIVILEGE + "test_what_a_registry_never_does_the_role_may_not",
+    ),
+    mutant(
+        "text-is-checked-by-its-own-word",
+        "arguments",
+        "registry/arguments.py",
+        "return str.__str__(value) if issubclass(type(value), str) else None",
+        "return value if isinstance(value, str) else None",
+        HOSTILE + "test_each_odd_value_in_each_place_is_refused_or_taken",
+    ),
+    mutant(
         "accelerator-has-its-own-way-with-subclasses",
         "payload",
         "registry/payloads.py",
-        "json_text if _check(payload, DEEPEST) else jsontext.STANDARD",
-        "(_check(payload, DEEPEST), json_text)[1]",
+        "if not _check(payload, DEEPEST, limit, [limit]):",
+        "if _check(payload, DEEPEST, limit, [limit]) is None:",
         PATHS,
     ),
     mutant(
         "accelerator-turns-keys-into-text",
         "payload",
         "registry/payloads.py",
-        "if not _KEYS.issuperset(map(type, value)):",
-        "if not value:",
+        "if not _KEYS.issuperset(map(type, items)):",
+        "if not items:",
         PATHS,
     ),
     mutant(

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool
 
-from registry import migrate
+import registry
+from registry import schema
+
+APPLICATION = os.environ.get("REGISTRY_TEST_ROLE", "")
+"""The role that registries connect as, if not as the tests themselves: see `confine`."""
 
 KEPT = ["game", "game_session", "game_event", "game_event_id", "payload_dictionary"]
 """The tables of what callers gave."""
@@ -42,7 +48,7 @@ class Server:
         """A new database with the schema in it; returns its conninfo."""
         if self._template is None:
             self._template = self.create_blank()
-            migrate(self._template)
+            registry.migrate(self._template)
         name = next(self._names)
         template = name_of(self._template)
         self.execute("CREATE DATABASE {name} TEMPLATE {template}", name=name, template=template)
@@ -74,6 +80,34 @@ class Clock:
             for table, changes in connection.execute(query, [TABLES]).fetchall():
                 shift = f"UPDATE {table} SET {changes}".replace("$1", "make_interval(secs => %s)")
                 connection.execute(shift.encode(), [seconds] * changes.count("$1"))
+
+
+def confine() -> None:
+    """Has all pools, and so all registries, of this process connect as `APPLICATION`.
+
+    The tests themselves stay who they are, and so does who migrates: after each migration the
+    role gets what `python -m registry grant` gives.
+    """
+    opens, migrates = ConnectionPool.__init__, schema.migrate
+
+    def confined(self: ConnectionPool, conninfo: str = "", **settings: object) -> None:
+        opens(self, make_conninfo(conninfo, user=APPLICATION), **settings)
+
+    def migrate(conninfo: str, **settings: object) -> list[str]:
+        done = migrates(conninfo, **settings)
+        create = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(APPLICATION))
+        there = psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation
+        with suppress(*there), psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(create)
+        schema.grant(conninfo, APPLICATION)
+        return done
+
+    ConnectionPool.__init__ = confined  # type: ignore[method-assign]
+    registry.migrate = schema.migrate = migrate
+
+
+if APPLICATION:
+    confine()
 
 
 def name_of(conninfo: str) -> str:

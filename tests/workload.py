@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+import support  # noqa: E402, F401 - to be who the tests of the parent are
 from history import Call, dump, load  # noqa: E402
 
 from registry import (  # noqa: E402

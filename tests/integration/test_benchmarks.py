@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from support import Server
 
+pytestmark = pytest.mark.owner
+
 CHECKOUT = Path(__file__).parents[2]
 
 

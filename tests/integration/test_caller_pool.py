@@ -234,6 +234,7 @@ def test_an_event_is_durable_though_the_pools_commits_are_not_waited_for(conninf
         conninfo,
         """
         CREATE TABLE seen (setting text);
+        GRANT INSERT ON seen TO PUBLIC;
         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
                 INSERT INTO seen VALUES (current_setting('synchronous_commit'));
@@ -300,6 +301,7 @@ def test_a_pool_not_opened_yet_is_unavailability(conninfo: str) -> None:
         assert registry.record_event("chess", 1) == 1
 
 
+@pytest.mark.owner
 def test_the_registry_migrates_where_the_pool_connects(blank_conninfo: str) -> None:
     with a_pool(blank_conninfo, autocommit=True, row_factory=dict_row) as pool:
         registry = GameSessionRegistry(pool)

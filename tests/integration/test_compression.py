@@ -316,11 +316,13 @@ def test_the_schema_is_not_taken_back_under_compressed_events(
     schema.migrate(blank_conninfo)
     with configured(blank_conninfo, compression="zstd") as registry:
         registry.record_event("chess", BOARD)
+        before = "0002_registry_upkeep_indexes"
         with pytest.raises(SchemaMismatch, match="compressed events"):
-            schema.rollback(blank_conninfo)
+            schema.rollback(blank_conninfo, to=before)
         assert payloads(registry) == [BOARD]
         registry.prune_events("chess", 1)
-        assert schema.rollback(blank_conninfo) == ["0003_registry_payload_dictionary"]
+        undone = schema.rollback(blank_conninfo, to=before)
+        assert undone[-1] == "0003_registry_payload_dictionary"
     with pytest.raises(SchemaMismatch, match="too old"):
         GameSessionRegistry.connect(blank_conninfo)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -504,6 +506,105 @@ def test_an_honest_client_whose_replies_get_lost_is_never_taken_for_a_thief(
         assert registry.get_session(session_id).state is SessionState.LIVE
 
     assert in_threads([partial(client, seed) for seed in range(4)]) == []
+
+
+TWIN = """
+import sys
+import support  # to be who the tests of the parent are
+from concurrent.futures import ThreadPoolExecutor
+from registry import GameSessionRegistry, RegistryError
+
+def resume(token):
+    try:
+        resumed = registry.resume(token, after=0)
+        return f"{resumed.session.generation} {resumed.token}"
+    except RegistryError as error:
+        return type(error).__name__
+
+with GameSessionRegistry.connect(sys.argv[1]) as registry, ThreadPoolExecutor(8) as pool:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(*pool.map(resume, [line.strip()] * 8), sep=",", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def twins(conninfo: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes that resume each token they are told from eight threads at once."""
+    command = [sys.executable, "-c", TWIN, conninfo]
+    pipe = subprocess.PIPE
+    tests = Path(__file__).parents[1]
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for _ in range(2):
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=tests)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            processes.append(process)
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        yield processes
+
+
+def told(processes: list[subprocess.Popen[str]], token: str) -> list[str]:
+    """What became of a token in all threads of both processes."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(token + "\n")
+        process.stdin.flush()
+    answers = []
+    for process in processes:
+        assert process.stdout is not None
+        answers += process.stdout.readline().strip().split(",")
+    return answers
+
+
+def test_one_token_resumed_by_two_processes_at_once_has_one_winner_and_no_thief(
+    registry: GameSessionRegistry, conninfo: str
+) -> None:
+    """16 honest twins a round; then the reply is lost, and then an old token is a copy in use."""
+    issued = registry.issue_resume_token("g", "ann")
+    session_id, token, newest = issued.session.session_id, issued.token, 1
+    with twins(conninfo) as processes:
+        for _ in range(10):
+            before = token
+            answers = [answer.split() for answer in told(processes, before)]
+            assert {len(answer) for answer in answers} == {2}, answers
+            generations = sorted(int(generation) for generation, _ in answers)
+            assert generations == list(range(newest + 1, newest + 17))
+            (token,) = {token for _, token in answers}
+            newest = generations[-1]
+            # The one that came last holds the session, and the others are told so.
+            assert registry.heartbeat(session_id, generation=newest).generation == newest
+            for generation in generations[:-1]:
+                with pytest.raises(SessionTakenOver):
+                    registry.heartbeat(session_id, generation=generation)
+            # All replies are lost: the token that was presented gives the same one again.
+            again = registry.resume(before, after=0)
+            assert again.token == token
+            newest = again.session.generation
+            assert valid(registry, {before, token}) == {before, token}
+        # A copy of an old token, in use by both processes while the honest client comes back.
+        stolen = issued.token
+        assert set(told(processes, stolen)) <= {"TokenReused", "SessionRevoked", "InvalidToken"}
+    # It retired more than eight tokens ago, so it is unknown by now, and revokes nobody.
+    assert registry.get_session(session_id).state is SessionState.LIVE
+
+
+def test_a_stolen_token_used_by_two_processes_revokes_once_and_opens_nothing(
+    registry: GameSessionRegistry, conninfo: str
+) -> None:
+    issued = registry.issue_resume_token("g", "ann")
+    token = issued.token
+    for _ in range(2):
+        token = registry.resume(token, after=0).token
+    with twins(conninfo) as processes:
+        answers = told(processes, issued.token)
+    assert set(answers) <= {"TokenReused", "SessionRevoked"}
+    assert "TokenReused" in answers
+    assert registry.get_session(issued.session.session_id).state is SessionState.REVOKED
+    assert valid(registry, {issued.token, token}) == set()
 
 
 # --- sessions that begin and end while others prune ---------------------------------------------

@@ -17,6 +17,8 @@ import psycopg
 import pytest
 from support import TABLES, wait_until
 
+pytestmark = pytest.mark.owner
+
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:

@@ -21,6 +21,8 @@ from support import wait_until
 
 from registry import EmbeddedPostgres, GameSessionRegistry, RegistryError, migrate
 
+pytestmark = pytest.mark.owner
+
 # What a program of a user's does: start a server, say so, wait.
 PROGRAM = """
 import sys

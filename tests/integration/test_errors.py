@@ -32,6 +32,7 @@ from registry import (
     InvalidArgument,
     InvalidPayload,
     InvalidToken,
+    LimitReached,
     LogCorrupted,
     OutcomeUnknown,
     PayloadTooLarge,
@@ -166,6 +167,20 @@ def invalid_token(scene: Scene) -> list[Call]:
 
 def token_reused(scene: Scene) -> list[Call]:
     return all_for_a_token(scene, scene.tokens[0])
+
+
+def limit_reached(scene: Scene) -> list[Call]:
+    game = RegistryConfig(max_sessions_per_game=2, pool_min_size=1)
+    user = RegistryConfig(max_sessions_per_user=1, pool_min_size=1)
+    return [
+        lambda: issue_within(scene.conninfo, game, "chess", "carol"),
+        lambda: issue_within(scene.conninfo, user, "go", "alice"),
+    ]
+
+
+def issue_within(conninfo: str, config: RegistryConfig, game_id: str, user_id: str) -> object:
+    with GameSessionRegistry.connect(conninfo, config=config) as limited:
+        return limited.issue_resume_token(game_id, user_id)
 
 
 def session_not_found(scene: Scene) -> list[Call]:
@@ -331,6 +346,7 @@ CASES: dict[type[RegistryError], Callable[[Scene], list[Call]]] = {
     InvalidPayload: invalid_payload,
     PayloadTooLarge: payload_too_large,
     InvalidToken: invalid_token,
+    LimitReached: limit_reached,
     TokenReused: token_reused,
     SessionNotFound: session_not_found,
     SessionExpired: session_expired,

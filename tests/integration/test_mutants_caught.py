@@ -26,6 +26,7 @@ from registry.queries import queries
 # A trigger that notes, for each event, how durable its commit is going to be.
 WATCH = """
 CREATE TABLE seen (synchronous_commit text);
+GRANT INSERT ON seen TO PUBLIC;
 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen VALUES (current_setting('synchronous_commit'));

@@ -111,8 +111,10 @@ def beats(sessions: list[tuple[int, int]], generation: int | None = 1) -> Params
     }
 
 
-def issue(game: str, user: str) -> Params:
+def issue(game: str, user: str, per_game: int | None = None, per_user: int | None = None) -> Params:
     return {
+        "most_per_game": per_game and Int8(per_game),
+        "most_per_user": per_user and Int8(per_user),
         "game_id": game,
         "user_id": user,
         "id": uuid4(),
@@ -416,6 +418,7 @@ CASES = [
         params=lambda s: {"game_id": game_id(HOT), "user_id": "player-05"},
     ),
     Case(query="get_session", use="of a hot game", params=lambda s: session(HOT, 5)),
+    Case(query="grant", use="any", params=lambda s: {"role": "player"}),
     Case(
         query="heartbeat",
         use="live",
@@ -475,6 +478,28 @@ CASES = [
         locks=lambda s: {game_id(HOT), session_name(HOT, 5)},
     ),
     Case(
+        query="issue_resume_token",
+        use="a new player within both limits",
+        params=lambda s: issue(game_id(HOT), "new", per_game=BATCH, per_user=BATCH),
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="issue_resume_token",
+        use="a full game",
+        params=lambda s: issue(game_id(HOT), "new", per_game=3),
+    ),
+    Case(
+        query="issue_resume_token",
+        use="a player of every game",
+        params=lambda s: issue("new", "player-00", per_user=50),
+        buffers=BATCH,
+    ),
+    Case(
+        query="issue_resume_token",
+        use="a player whose sessions have all expired",
+        params=lambda s: issue("new", "player-03", per_user=50),
+    ),
+    Case(
         query="list_sessions",
         use="of a quiet game",
         params=lambda s: {"game_id": game_id(QUIET)},
@@ -484,6 +509,18 @@ CASES = [
         query="lock_game",
         use="any",
         params=lambda s: {"game_id": game_id(HOT)},
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="lock_issue",
+        use="counting a player's sessions",
+        params=lambda s: issue(game_id(HOT), "player-05", per_user=3),
+        locks=lambda s: {game_id(HOT)},
+    ),
+    Case(
+        query="lock_issue",
+        use="counting a game's sessions",
+        params=lambda s: issue(game_id(HOT), "player-05", per_game=3),
         locks=lambda s: {game_id(HOT)},
     ),
     Case(query="newest_dictionary", use="any", params=lambda s: {}),

@@ -27,6 +27,8 @@ from registry import (
 )
 from registry.resources import folder
 
+pytestmark = pytest.mark.owner
+
 IDS = sorted(
     path.name[:-4]
     for path in folder("migrations").glob("*.sql")

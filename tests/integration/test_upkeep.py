@@ -181,6 +181,7 @@ def test_no_statement_of_a_cleanup_deletes_more_than_a_batch(
         conninfo,
         """
         CREATE TABLE deletes (name text, n bigint);
+        GRANT INSERT ON deletes TO PUBLIC;
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
                 INSERT INTO deletes SELECT TG_TABLE_NAME, count(*) FROM gone;

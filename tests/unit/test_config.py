@@ -20,6 +20,7 @@ COUNTS = [
     "pool_max_size",
     "max_waiting_bytes",
 ]
+LIMITS = ["max_sessions_per_game", "max_sessions_per_user"]
 
 
 def test_the_defaults_are_what_the_documents_say() -> None:
@@ -30,7 +31,7 @@ def test_the_defaults_are_what_the_documents_say() -> None:
 
 
 def test_these_tests_know_every_setting_of_a_kind() -> None:
-    kinds = {"float": SECONDS, "int": COUNTS}
+    kinds = {"float": SECONDS, "int": COUNTS, "int | None": LIMITS}
     for kind, names in kinds.items():
         assert {f.name for f in attrs.fields(RegistryConfig) if f.type == kind} == set(names)
 
@@ -76,6 +77,35 @@ def test_the_largest_page_has_to_fit_into_a_message() -> None:
 def test_counts_out_of_bounds_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InvalidArgument, match=f"^{name} must"):
         RegistryConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_is_a_count_or_none(name: str) -> None:
+    assert getattr(RegistryConfig(), name) is None
+    assert getattr(RegistryConfig(**{name: 2**31 - 1}), name) == 2**31 - 1
+    for value in (0, -1, 2**31, 1.0, True, "5"):
+        with pytest.raises(InvalidArgument, match=f"^{name} must"):
+            RegistryConfig(**{name: value})
+
+
+class Sly(int):
+    def __le__(self, other: int) -> bool:
+        return True
+
+    __ge__ = __le__
+
+    def __mul__(self, other: int) -> int:
+        return 0
+
+
+def test_a_setting_is_kept_as_it_was_checked() -> None:
+    config = RegistryConfig(replay_limit=Sly(5), session_ttl=Sly(5), max_sessions_per_game=Sly(5))
+    for value in (config.replay_limit, config.session_ttl, config.max_sessions_per_game):
+        assert type(value) in (int, float)
+        assert value == 5
+    for name in ("replay_limit", "session_ttl", "max_sessions_per_user"):
+        with pytest.raises(InvalidArgument):
+            RegistryConfig(**{name: Sly(10**12)})
 
 
 @pytest.mark.parametrize("value", ["", "Revoke", "ignore", None, True, 1, ["revoke"]], ids=repr)

@@ -217,6 +217,53 @@ def test_a_value_that_holds_itself_is_refused() -> None:
         encode(loop, ANY_SIZE)
 
 
+def test_a_part_that_is_there_many_times_counts_each_time() -> None:
+    """Little in memory, endless when written: an alias bomb of YAML."""
+    bomb: object = "ha"
+    for _ in range(DEEPEST - 10):
+        bomb = [bomb] * 10
+    wide = dict.fromkeys(map(str, range(100)), dict.fromkeys(map(str, range(100)), [1] * 100))
+    for payload in (bomb, {"a": bomb}, wide):
+        with pytest.raises(PayloadTooLarge, match="at least") as caught:
+            encode(payload, 65_536)
+        assert 65_536 < caught.value.size < 200_000
+    flat = [[]] * 1_000
+    assert len(encode(flat, ANY_SIZE)[1]) == 3_001
+    assert round_trip(flat) == flat
+    encode(flat, 3_001)
+    with pytest.raises(PayloadTooLarge):
+        encode(flat, 3_000)
+
+
+class Shy(dict):
+    """Says that it is empty."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    keys = values = items = __iter__  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Alias(str):
+    """Says that it is another text."""
+
+    def __str__(self) -> str:
+        return "another"
+
+    __format__ = encode = None  # type: ignore[assignment]
+
+
+def test_a_subclass_is_taken_for_what_it_holds() -> None:
+    assert encode([Shy(a=[Alias("b")]), Alias("c")], ANY_SIZE) == (JSON, b'[{"a":["b"]},"c"]')
+    assert encode({Alias("k"): 1}, ANY_SIZE) == (JSON, b'{"k":1}')
+    for hidden in (float("nan"), {1, 2}, nested(DEEPEST), {1: 2}):
+        with pytest.raises(InvalidPayload):
+            encode(Shy(a=hidden), ANY_SIZE)
+
+
 def test_a_value_met_twice_is_no_circle() -> None:
     shared = {"a": 1}
     assert round_trip([shared, shared]) == [shared, shared]
