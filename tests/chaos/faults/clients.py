@@ -1,0 +1,37 @@
+"""What happens to the clients."""
+
+from __future__ import annotations
+
+from ..world import World
+
+
+def client_killed(world: World) -> None:
+    """SIGKILL to a client process in the middle of its batches; another takes its place."""
+    world.fleet.replace(world.a_client())
+
+
+def clock_wrong(world: World) -> None:
+    """The wall clock of some processes jumps by hours, and back."""
+    clients = world.chance.sample(world.fleet.clients, 2)
+    for client in clients:
+        client.clock.write_text(world.chance.choice(["+9h", "-9h", "+400d"]))
+    world.last(1.5, 3.0)  # the clock is looked up once a second
+    for client in clients:
+        client.clock.write_text("+0")
+
+
+def interrupted(world: World) -> None:
+    """Threads are interrupted in the middle of their calls, the main one as by Ctrl-C."""
+    for _ in range(world.chance.randint(20, 60)):
+        client = world.a_client()
+        if world.chance.random() < 0.5:
+            client.interrupt()
+        else:
+            client.tell("interrupt")
+        world.last(0.0, 0.04)
+
+
+def forked(world: World) -> None:
+    """A child process uses the registry that its parent opened."""
+    for client in world.fleet.clients:
+        client.tell("fork")
