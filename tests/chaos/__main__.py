@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no such fault: {', '.join(sorted(unknown))}")
     seed = int(time.time()) if options.seed is None else options.seed
     if options.bug:
-        given = sys.argv[1:] if arguments is None else list(arguments)
-        return bugs.run_with(options.bug, [*given, "--seed", str(seed)])
+        again = [f"--minutes={options.minutes}", f"--seed={seed}", f"--faults={','.join(names)}"]
+        return bugs.run_with(options.bug, again)
     if {"disk-full", "wal-disk-full"} & set(names) and (why := disk.why_impossible()):
         print(f"NO DISK CAN BE FULL: {why}. Leave it out with --without disk-full,wal-disk-full.")
         return 1

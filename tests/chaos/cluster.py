@@ -144,11 +144,11 @@ class Cluster:
         """Has each commit of the primary wait for the standby from now on."""
         self.primary.query(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'")
         self.primary.query("SELECT pg_reload_conf()")
-        synchronous = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
+        synchronous = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
         wait_until(lambda: self.primary.query(synchronous))
         # Commits that were under way before the primary knew that it has to wait.
         ((reached,),) = self.primary.query("SELECT pg_current_wal_flush_lsn()::text")
-        received = "SELECT WHERE pg_last_wal_receive_lsn() >= %s::pg_lsn"
+        received = "SELECT 1 WHERE pg_last_wal_receive_lsn() >= %s::pg_lsn"
         wait_until(lambda: standby.query(received, [reached]))
 
 

@@ -10,6 +10,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -142,13 +143,13 @@ class Proxy:
             asyncio.ensure_future(self._pump(link, "to server", reader, server_writer)),
             asyncio.ensure_future(self._pump(link, "to client", server_reader, writer)),
         ]
-        try:
+        # Cancelled at the end of everything, which asyncio would complain about.
+        with suppress(asyncio.CancelledError):
             await asyncio.wait(pumps)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            self._links.discard(link)
-            link.cut()
+        for pump in pumps:
+            pump.cancel()
+        self._links.discard(link)
+        link.cut()
 
     async def _pump(
         self,

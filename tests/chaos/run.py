@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from registry import GameSessionRegistry
+from registry import GameSessionRegistry, RegistryConfig
 
 from .checker import violations
 from .client import Client
@@ -108,7 +108,8 @@ def _answer(call: Call) -> str:
 def _read_all(cluster: Cluster, history: Path) -> None:
     """Reads every game from its floor to its head."""
     games = cluster.primary.query("SELECT game_id, floor FROM game ORDER BY game_id")
-    with GameSessionRegistry.connect(cluster.primary.server.conninfo) as registry:
+    config = RegistryConfig(lossless_failover=True)
+    with GameSessionRegistry.connect(cluster.primary.server.conninfo, config=config) as registry:
         client = Client(registry, Recorder(history, PROCESSES), 0)
         for game, position in games:
             more = True

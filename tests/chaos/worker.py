@@ -41,7 +41,7 @@ from .history import Recorder
 
 HOT: Final = [f"hot {n}" for n in range(3)]
 COLD: Final = [f"cold {n}" for n in range(150)]
-WRITERS: Final = 2
+WRITERS: Final = 3
 READERS: Final = 1
 PLAYERS: Final = 2
 

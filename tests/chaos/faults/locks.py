@@ -7,7 +7,7 @@ from support import wait_until
 
 from ..world import World
 
-WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname IS NOT NULL"
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname IS NOT NULL"
 
 
 def game_locked(world: World) -> None:
