@@ -72,6 +72,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
+            "libfaketime>=3; sys_platform == 'linux'",
             "psutil",
             "build",
             "setuptools>=77",

@@ -1,5 +1,6 @@
 """Runs clients under faults and judges what they saw.
 
+    tox -e chaos                                   # each fault once, in about a minute
     tox -e chaos -- --minutes 10 --seed 7          # all faults, in an order that the seed says
     tox -e chaos -- --faults half-open,throttled   # these alone
     tox -e chaos -- --bug floor-past-a-player      # in a copy of the library with that bug
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=None, help="how long (each once)")
     parser.add_argument("--seed", type=int, default=None, help="of all dice (the time)")
     parser.add_argument("--faults", default="", metavar="NAME,…", help="these alone")
     parser.add_argument("--without", default="", metavar="NAME,…", help="all but these")
@@ -45,16 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no such fault: {', '.join(sorted(unknown))}")
     seed = int(time.time()) if options.seed is None else options.seed
     if options.bug:
-        again = [f"--minutes={options.minutes}", f"--seed={seed}", f"--faults={','.join(names)}"]
+        again = [f"--seed={seed}", f"--faults={','.join(names)}"]
+        again += [] if options.minutes is None else [f"--minutes={options.minutes}"]
         return bugs.run_with(options.bug, again)
     if {"disk-full", "wal-disk-full"} & set(names) and (why := disk.why_impossible()):
         print(f"NO DISK CAN BE FULL: {why}. Leave it out with --without disk-full,wal-disk-full.")
         return 1
-    with progress(options.minutes) as say:
-        outcome = run(options.minutes, seed, names, say)
+    seconds = None if options.minutes is None else 60 * options.minutes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that is to be undone
+    with progress(seconds or 4.0 * len(names)) as say:
+        outcome = run(names, seed, seconds, say)
     printed(outcome)
     if outcome.passed and not options.keep:
-        shutil.rmtree(outcome.history)
+        shutil.rmtree(outcome.folder)
     return 0 if outcome.passed else 1
 
 

@@ -57,6 +57,11 @@ BUGS: Final = [
                 "AND %(sequence)s > me.last_acknowledged AND (SELECT count(*) FROM locked) >= 0",
                 "AND (SELECT count(*) FROM locked) >= 0",
             ),
+            (
+                "sql/acknowledge.sql",
+                "SELECT id, last_acknowledged FROM me WHERE %(sequence)s <= last_acknowledged",
+                "SELECT id, last_acknowledged FROM me WHERE false",
+            ),
         ],
         [],
     ),

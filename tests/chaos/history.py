@@ -111,7 +111,7 @@ class Recorder:
 
 
 def _numbers(error: BaseException) -> dict[str, int] | None:
-    return {k: v for k, v in vars(error).items() if isinstance(v, int)} or None
+    return {k: v for k, v in vars(error).items() if type(v) is int} or None
 
 
 def load(paths: Iterable[Path]) -> list[Call]:

@@ -17,7 +17,7 @@ MOST_SHOWN = 40
 
 
 @contextmanager
-def progress(minutes: float) -> Iterator[Callable[[str], None]]:
+def progress(seconds: float) -> Iterator[Callable[[str], None]]:
     """Something to say what is going on: a bar on a terminal, else lines."""
     console = Console(highlight=False)
     begin = time.monotonic()
@@ -26,7 +26,7 @@ def progress(minutes: float) -> Iterator[Callable[[str], None]]:
         return
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=60 * minutes)
+        task = bar.add_task("", total=seconds)
 
         def say(text: str) -> None:
             bar.update(task, description=text, completed=time.monotonic() - begin)
@@ -64,4 +64,4 @@ def printed(outcome: Outcome) -> None:
     if outcome.passed:
         console.print("accepted: the contract explains everything that the clients saw")
     else:
-        console.print(f"REJECTED. The history and the servers' logs are in {outcome.history}")
+        console.print(f"REJECTED. The history and the servers' logs are in {outcome.folder}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,8 @@ class Outcome:
     """What came of a run."""
 
     seed: int
-    history: Path
+    folder: Path
+    """The history, and the servers with their logs."""
     seconds: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -48,54 +51,66 @@ class Outcome:
         return not self.trouble and not self.found
 
 
-def run(minutes: float, seed: int, names: Sequence[str], say: Say) -> Outcome:
-    """Runs the clients for that long under the faults of these names."""
+def run(names: Sequence[str], seed: int, seconds: float | None, say: Say) -> Outcome:
+    """Runs the clients under the faults of these names: each of them once, or for so long."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder.chmod(0o755)  # the server runs as somebody else
     outcome = Outcome(seed, folder)
     begin = time.monotonic()
-    chance = random.Random(seed)
-    with Cluster(folder, seed) as cluster:
-        fleet = Fleet(PROCESSES, folder, cluster.conninfo, seed)
-        try:
-            say(f"{PROCESSES} client processes begin; seed {seed}")
-            fleet.until_served()
-            world = World(cluster, fleet, chance)
-            deadline = begin + 60 * minutes
-            for name in _in_random_order(names, chance):
-                if time.monotonic() > deadline:
-                    break
-                started = time.monotonic()
-                say(name)
-                FAULTS[name](world)
-                outcome.faults[name] += 1
-                world.fleet.until_served()
-                say(f"{name}: over, and everybody served, after {time.monotonic() - started:.1f} s")
-            say("the clients finish")
-            fleet.stop()
-            say("everything is read once more")
-            last = folder / "history-final.jsonl"
-            _read_all(cluster, last)
-            paths = [*fleet.histories(), last]
-        except Exception as trouble:
-            outcome.trouble = f"{type(trouble).__name__}: {trouble}"
-            paths = fleet.histories()
-        finally:
-            fleet.kill()
-        outcome.settled = fleet.counts("settled")
+    try:
+        histories = _play(outcome, names, seconds, say)
+    except BaseException:  # interrupted: there is nothing to judge
+        shutil.rmtree(folder)
+        raise
     outcome.seconds = time.monotonic() - begin
     say("the checker reads the history")
     begin = time.monotonic()
-    calls = load(path for path in paths if path.exists())
+    calls = load(path for path in histories if path.exists())
     outcome.calls.update((call.kind, _answer(call)) for call in calls)
     outcome.found = violations(calls)
     outcome.judged_in = time.monotonic() - begin
     return outcome
 
 
-def _in_random_order(names: Sequence[str], chance: random.Random) -> Iterator[str]:
-    """All of them, shuffled, again and again."""
-    while names:
+def _play(
+    outcome: Outcome, names: Sequence[str], seconds: float | None, say: Say
+) -> Sequence[Path]:
+    """The files in which the clients have written down what they saw."""
+    begin = time.monotonic()
+    chance = random.Random(outcome.seed)
+    with Cluster(outcome.folder, outcome.seed) as cluster:
+        fleet = Fleet(PROCESSES, outcome.folder, cluster.conninfo, outcome.seed)
+        last = outcome.folder / "history-final.jsonl"
+        try:
+            say(f"{PROCESSES} client processes begin; seed {outcome.seed}")
+            fleet.until_served()
+            world = World(cluster, fleet, chance)
+            for name in _in_random_order(names, chance, rounds=1 if seconds is None else None):
+                started = time.monotonic()
+                if seconds is not None and started > begin + seconds:
+                    break
+                say(name)
+                FAULTS[name](world)
+                outcome.faults[name] += 1
+                fleet.until_served()
+                say(f"{name}: over, and all served, after {time.monotonic() - started:.1f} s")
+            say("the clients finish")
+            fleet.stop()
+            say("everything is read once more")
+            _read_all(cluster, last)
+        except Exception as trouble:
+            outcome.trouble = f"{type(trouble).__name__}: {trouble}"
+        finally:
+            fleet.kill()
+            outcome.settled = fleet.counts("settled")
+        return [*fleet.histories(), last]
+
+
+def _in_random_order(
+    names: Sequence[str], chance: random.Random, rounds: int | None
+) -> Iterator[str]:
+    """All of them, shuffled, so many times."""
+    for _ in count() if rounds is None else range(rounds):
         yield from chance.sample(names, len(names))
 
 

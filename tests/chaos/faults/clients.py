@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from support import wait_until
+
 from ..world import World
+
+WRONG: Final = 3600.0
+"""Seconds."""
 
 
 def client_killed(world: World) -> None:
@@ -15,9 +22,11 @@ def clock_wrong(world: World) -> None:
     clients = world.chance.sample(world.fleet.clients, 2)
     for client in clients:
         client.clock.write_text(world.chance.choice(["+9h", "-9h", "+400d"]))
-    world.last(1.5, 3.0)  # the clock is looked up once a second
+    wait_until(lambda: all(client.clock_error() > WRONG for client in clients))
+    world.last(0.5, 1.5)
     for client in clients:
         client.clock.write_text("+0")
+    wait_until(lambda: all(client.clock_error() < WRONG for client in clients))
 
 
 def interrupted(world: World) -> None:
