@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from support import wait_until
+from .worker import HOT
 
 SERVED = 20
 """Answers that a process must get to count as served."""
@@ -59,9 +59,10 @@ class ClientProcess:
             if line.endswith("\n"):
                 self.status = json.loads(line)
 
-    @property
-    def answered(self) -> int:
-        return int(self.status.get("answered", 0))
+    def served(self) -> Counter[str]:
+        """How many answers it has had, and how many appends to each of the hot games."""
+        status = self.status
+        return Counter({"any answer": status.get("answered", 0), **status.get("appended", {})})
 
     def clock_error(self) -> float:
         """Seconds by which its wall clock is wrong, or was when it last said so."""
@@ -115,24 +116,24 @@ class Fleet:
         client.kill()
         self.clients[client.number] = self._start(client.number, client.incarnation + 1)
 
-    def until_served(self, clients: Iterable[ClientProcess] | None = None) -> None:
-        """Waits until each process got answers that it had not asked for before."""
-        wanted = {client: client.answered + SERVED for client in clients or self.clients}
+    def until_served(self) -> None:
+        """Waits until each process gets answers again, and in each game that all play."""
+        before = {client: client.served() for client in self.clients}
 
-        def served() -> bool:
-            for client in wanted:
+        def waiting() -> list[str]:
+            for client in before:
                 assert client.alive(), f"client {client.number} died:\n{client.complaints()}"
-            return all(client.answered >= least for client, least in wanted.items())
+            return [
+                f"client {client.number}: {what}"
+                for client, counts in before.items()
+                for what, least in {"any answer": SERVED, **dict.fromkeys(HOT, 1)}.items()
+                if client.served()[what] < counts[what] + least
+            ]
 
-        try:
-            wait_until(served, timeout=PATIENCE)
-        except AssertionError as error:
-            late = [c.number for c, least in wanted.items() if c.answered < least]
-            if not late:
-                raise
-            raise AssertionError(
-                f"clients {late} were not served within {PATIENCE:g} s of the end of a fault"
-            ) from error
+        deadline = time.monotonic() + PATIENCE
+        while left := waiting():
+            assert time.monotonic() < deadline, f"not served within {PATIENCE:g} s: {left}"
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """Has all finish what they are doing, and waits for that."""

@@ -42,6 +42,8 @@ class Link:
     """The directions in which bytes of it have vanished."""
     cut_after: dict[Direction, int] = field(default_factory=dict)
     """How many more bytes go through before the connection is cut."""
+    vanishes: bool = False
+    """Whether the server does not learn of the cut."""
 
     def cut(self) -> None:
         for writer in self.writers:
@@ -86,6 +88,19 @@ class Proxy:
 
         return self._soon(doom)
 
+    def vanish(self, most_bytes: int) -> None:
+        """Cuts each connection after some more bytes from the client; the server never learns.
+
+        As when the client's host loses its power in the middle of what it sends.
+        """
+
+        def doom() -> None:
+            for link in self._links:
+                link.vanishes = True
+                link.cut_after["to server"] = self._chance.randrange(most_bytes)
+
+        self._soon(doom)
+
     def set(self, direction: Direction, weather: Weather) -> None:
         def change() -> None:
             self._weather[direction] = weather
@@ -99,6 +114,7 @@ class Proxy:
             self._calm()
             for link in self._links:
                 link.cut_after.clear()
+                link.vanishes = False
                 if link.lost:
                     link.cut()
 
@@ -191,6 +207,10 @@ class Proxy:
             if left is not None and left <= len(piece):
                 writer.write(piece[:left])
                 await writer.drain()
+                if link.vanishes:
+                    link.lost.update(DIRECTIONS)
+                    link.writers[0].transport.abort()
+                    return
                 for each in link.writers:  # what was passed on arrives, and then the end
                     each.close()
                 return

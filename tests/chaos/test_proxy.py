@@ -131,6 +131,21 @@ def test_half_open_loses_one_direction_for_good_and_not_the_other(
     other.close()
 
 
+def test_a_client_that_vanishes_is_gone_for_itself_and_not_for_the_server(
+    proxy: Proxy, pair: Pair
+) -> None:
+    proxy.vanish(most_bytes=100)
+    pair.client.sendall(bytes(100))
+    assert ended(pair.client)
+    pair.server.settimeout(SOON)
+    with pytest.raises(TimeoutError):
+        received(pair.server, 100)
+    pair.server.sendall(b"hello?")
+    assert nothing_comes(pair.server)
+    proxy.heal()
+    assert ended(pair.server)
+
+
 def test_what_lost_nothing_lives_on_when_the_proxy_is_healed(proxy: Proxy, pair: Pair) -> None:
     proxy.set("to server", Weather(drop=True))
     proxy.heal()

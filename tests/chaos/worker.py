@@ -61,6 +61,8 @@ class Calls(Recorder):
     def __init__(self, path: Path, process: int) -> None:
         super().__init__(path, process)
         self.answered = 0
+        self.appended: Counter[str] = Counter()
+        """Answered appends of each of the games that everybody plays."""
         self.inside: dict[int, int] = {}  # thread: connection
         self.lock = threading.Lock()
 
@@ -84,6 +86,8 @@ class Calls(Recorder):
         result = super().call(connection, kind, game, args, interruptible)
         with self.lock:
             self.answered += 1
+            if kind == "append" and game in HOT:
+                self.appended[game] += 1
         return result
 
 
@@ -323,6 +327,7 @@ class Process:
             RegistryConfig(
                 session_ttl=86_400.0,
                 lossless_failover=True,
+                batch_size=5,
                 pool_timeout=2.0,
                 pool_min_size=1,
                 pool_max_size=6,
@@ -469,6 +474,7 @@ class Process:
     def _say(self) -> None:
         status = {
             "answered": self.calls.answered,
+            "appended": dict(self.calls.appended),
             "settled": self.settled,
             "clock": time.time(),
         }

@@ -22,6 +22,7 @@ FAULTS = {
         locks.statements_timed_out,
         network.connections_cut,
         network.half_open,
+        network.vanished,
         network.delayed,
         network.throttled,
         clients.client_killed,

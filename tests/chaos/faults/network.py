@@ -23,6 +23,19 @@ def half_open(world: World) -> None:
     _while(world, [world.chance.choice(DIRECTIONS)], Weather(drop=True))
 
 
+def vanished(world: World) -> None:
+    """All connections end in the middle of what a client sends, and the server is not told.
+
+    Nothing that it holds for them may keep the others from being served.
+    """
+    proxy = world.cluster.proxy
+    wait_until(proxy.connections)
+    proxy.vanish(most_bytes=world.chance.choice([200, 6000]))
+    world.last(0.2, 1.0)
+    world.fleet.until_served()
+    proxy.heal()
+
+
 def delayed(world: World) -> None:
     """200 ms later, more or less, in both directions."""
     _while(world, DIRECTIONS, Weather(delay=0.2, jitter=0.1))
