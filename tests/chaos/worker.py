@@ -486,7 +486,7 @@ def count_settlings(settled: Counter[str]) -> None:
 
     class Counting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            settled[str(record.msg)] += 1
+            settled[record.getMessage()] += 1
 
     logger = logging.getLogger("registry.settling")
     logger.addHandler(Counting())
