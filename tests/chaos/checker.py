@@ -375,12 +375,13 @@ def generations_rise(log: Log) -> Iterator[str]:
 @rule
 def sessions_live_on(log: Log) -> Iterator[str]:
     """A player who comes back has the session that was there before."""
-    session_of: dict[str, str] = {}
+    sessions_of: dict[str, set[str]] = defaultdict(set)
     for call in log.calls:
         if call.kind == "takeover" and call.result is not None and "user" in call.args:
-            session, user = call.result["session"], call.args["user"]
-            if session_of.setdefault(user, session) != session:
-                yield f"{user} has the sessions {session_of[user]} and {session}"
+            sessions_of[call.args["user"]].add(call.result["session"])
+    for user, sessions in sessions_of.items():
+        if len(sessions) > 1:
+            yield f"{user} has the sessions {', '.join(sorted(sessions))}"
 
 
 @rule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,8 +13,8 @@ from rich.table import Table
 
 from .run import Outcome
 
-MOST_SHOWN = 40
-"""Findings of the checker."""
+MOST_SHOWN = 4
+"""Findings of one rule."""
 
 
 @contextmanager
@@ -55,10 +56,14 @@ def printed(outcome: Outcome) -> None:
         f"seed {outcome.seed}: {calls:,} calls in {outcome.seconds:.0f} s,"
         f" {sum(outcome.faults.values())} faults; judged in {outcome.judged_in:.1f} s"
     )
-    for found in outcome.found[:MOST_SHOWN]:
-        console.print(f"  {found}", markup=False)
-    if len(outcome.found) > MOST_SHOWN:
-        console.print(f"  … and {len(outcome.found) - MOST_SHOWN} more")
+    by_rule: dict[str, list[str]] = defaultdict(list)
+    for found in outcome.found:
+        by_rule[found.partition(":")[0]].append(found)
+    for of_rule in by_rule.values():
+        for found in of_rule[:MOST_SHOWN]:
+            console.print(f"  {found}", markup=False)
+        if len(of_rule) > MOST_SHOWN:
+            console.print(f"  … and {len(of_rule) - MOST_SHOWN} more of the kind")
     if outcome.trouble:
         console.print(f"the run did not come to its end: {outcome.trouble}", markup=False)
     if outcome.passed:
