@@ -417,7 +417,7 @@ def forked_child_is_refused(log: Log) -> Iterator[str]:
     """A child forked after the registry was opened is told so, and never shares a connection."""
     for call in log.calls:
         if call.kind == "fork" and call.result is not None and not call.result["refused"]:
-            yield f"a child of {call.who} was served, or found no end"
+            yield f"a child of {call.who} was not refused: {call.result}"
 
 
 def events(call: Call) -> list[tuple[int, str]]:

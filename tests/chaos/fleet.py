@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .worker import HOT
+from .worker import HOT, STACKS
 
 SERVED = 20
 """Answers that a process must get to count as served."""
@@ -83,7 +83,14 @@ class ClientProcess:
 
     def finish(self, seconds: float) -> None:
         """Waits for its end after it was told to stop."""
-        code = self._process.wait(seconds)
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(STACKS)
+            time.sleep(0.2)  # in which it writes them
+            raise AssertionError(
+                f"client {self.number} did not finish within {seconds:g} s:\n{self.complaints()}"
+            ) from None
         self._reader.join()
         assert code == 0, f"client {self.number} ended with {code}:\n{self.complaints()}"
 
@@ -91,7 +98,7 @@ class ClientProcess:
         return self._process.poll() is None
 
     def complaints(self) -> str:
-        return self._errors.read_text(errors="replace")[-4000:]
+        return self._errors.read_text(errors="replace")[-8000:]
 
 
 class Fleet:

@@ -7,6 +7,7 @@ counted goes out as lines of JSON.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import logging
 import os
@@ -49,6 +50,10 @@ PACE: Final = 0.004
 """Seconds between two calls of a thread, so that a run's history stays of a size to be judged."""
 
 AFTER_FAILURE: Final = 0.02
+
+
+STACKS: Final = signal.SIGUSR1
+"""Has a process write what its threads are doing to its standard error."""
 
 
 class Interrupted(BaseException):
@@ -441,11 +446,14 @@ class Process:
             while time.monotonic() < deadline:
                 done, status = os.waitpid(child, os.WNOHANG)
                 if done:
-                    return {"refused": os.waitstatus_to_exitcode(status) == 0}
+                    ended = os.waitstatus_to_exitcode(status)
+                    return {"refused": ended == 0, "ended": ended}
                 time.sleep(0.01)
-            os.kill(child, signal.SIGKILL)
+            for how in (STACKS, signal.SIGKILL):
+                os.kill(child, how)
+                time.sleep(0.1)
             os.waitpid(child, 0)
-            return {"refused": False}
+            return {"refused": False, "ended": None}
 
         self.calls.call(0, "fork", HOT[0], {}, act)
 
@@ -495,6 +503,7 @@ def count_settlings(settled: Counter[str]) -> None:
 
 
 def main() -> int:
+    faulthandler.register(STACKS)
     process = Process(json.loads(sys.argv[1]))
     count_settlings(process.settled)
     return process.run()
