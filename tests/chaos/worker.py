@@ -389,15 +389,20 @@ class Process:
     def _live(self, actors: Sequence[Actor]) -> None:
         try:
             while not self.stopping.is_set():
-                for actor in actors:
-                    self._forgive(actor.step)
-                    time.sleep(PACE * actor.chance.random() * 2)
+                with suppress(Interrupted):  # it comes a little after the call, now and then
+                    self._go_on(actors)
             deadline = time.monotonic() + 30
             for actor in actors:
                 while not self._forgive(actor.finish) and time.monotonic() < deadline:
                     time.sleep(AFTER_FAILURE)
         except BaseException as trouble:
             self.trouble.append(trouble)
+
+    def _go_on(self, actors: Sequence[Actor]) -> None:
+        while not self.stopping.is_set():
+            for actor in actors:
+                self._forgive(actor.step)
+                time.sleep(PACE * actor.chance.random() * 2)
 
     def _forgive(self, act: Callable[[], None]) -> bool:
         """What a call was answered is in the history, for the checker to judge."""
@@ -504,6 +509,7 @@ def count_settlings(settled: Counter[str]) -> None:
 
 def main() -> int:
     faulthandler.register(STACKS)
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # each lost connection
     process = Process(json.loads(sys.argv[1]))
     count_settlings(process.settled)
     return process.run()
