@@ -18,13 +18,15 @@ def client_killed(world: World) -> None:
 
 
 def clock_wrong(world: World) -> None:
-    """The wall clock of some processes jumps by hours, and back."""
-    clients = world.chance.sample(world.fleet.clients, 2)
+    """The wall clock of a half of the processes jumps by hours, and back."""
+    clients = [client for client in world.fleet.clients if client.clock is not None]
     for client in clients:
+        assert client.clock is not None
         client.clock.write_text(world.chance.choice(["+9h", "-9h", "+400d"]))
     wait_until(lambda: all(client.clock_error() > WRONG for client in clients))
     world.last(0.5, 1.5)
     for client in clients:
+        assert client.clock is not None
         client.clock.write_text("+0")
     wait_until(lambda: all(client.clock_error() < WRONG for client in clients))
 
@@ -41,6 +43,10 @@ def interrupted(world: World) -> None:
 
 
 def forked(world: World) -> None:
-    """A child process uses the registry that its parent opened."""
+    """A child process uses the registry that its parent opened.
+
+    Not where the clock is faked: the library that does it holds locks of its own at a fork.
+    """
     for client in world.fleet.clients:
-        client.tell("fork")
+        if client.clock is None:
+            client.tell("fork")
