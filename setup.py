@@ -74,6 +74,7 @@ setup(
             "pytest-xdist>=3",
             "hypothesis>=6",
             "trustme>=1",
+            "libfaketime>=3; sys_platform == 'linux'",
             "psutil",
             "build",
             "setuptools>=77",

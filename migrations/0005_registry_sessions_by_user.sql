@@ -1,5 +1,5 @@
 -- transactional: false
--- depends: 0003_registry_payload_dictionary
+-- depends: 0004_registry_statement_receipts
 
 -- By it the live sessions of one player in all games are counted, for max_sessions_per_user, however
 -- many that expired wait for the cleanup. Where the tables are sharded by game, it asks every shard.

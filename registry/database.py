@@ -49,6 +49,9 @@ BREAKS: Final = 5
 GRACE = 2.0
 """Seconds past the server's own timeout after which a silent connection is given up."""
 
+MOST_STATEMENTS = 4
+"""Statements in one transaction, with those that begin and end it."""
+
 # Sent with the statements between them: psycopg's own would each be a round trip.
 _BEGIN: Statement = (b"BEGIN ISOLATION LEVEL READ COMMITTED", {})
 _COMMIT: Statement = (b"COMMIT", {})
@@ -411,10 +414,13 @@ def _set_modes(
 
 
 def settings(config: RegistryConfig, *, local: bool) -> Params:
-    """What configure.sql needs, in milliseconds as PostgreSQL counts them."""
+    """What configure.sql needs, in milliseconds as PostgreSQL counts them, but for keepalives."""
+    answer = config.statement_timeout + GRACE
     return {
         "statement_timeout": str(max(1, round(config.statement_timeout * 1000))),
         "lock_timeout": str(max(1, round(config.lock_timeout * 1000))),
+        "transaction_timeout": str(round(MOST_STATEMENTS * answer * 1000)),
+        "keepalives_idle": str(max(1, round(answer))),
         "local": local,
     }
 

@@ -8,6 +8,14 @@
 -- Locks nothing.
 SELECT set_config('statement_timeout', %(statement_timeout)s, %(local)s),
        set_config('lock_timeout', %(lock_timeout)s, %(local)s),
+       -- A client whose host is gone in the middle of a transaction must not hold a game for
+       -- ever, and no timeout of a statement runs while the server waits for the rest of what it
+       -- sends. Before version 17 there is only the network to notice.
+       CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
+            THEN set_config('transaction_timeout', %(transaction_timeout)s, %(local)s) END,
+       set_config('tcp_keepalives_idle', %(keepalives_idle)s, %(local)s),
+       set_config('tcp_keepalives_interval', '1', %(local)s),
+       set_config('tcp_keepalives_count', '3', %(local)s),
        -- Anything stricter would make of each lost race an error.
        set_config('default_transaction_isolation', 'read committed', %(local)s),
        set_config('synchronous_commit',

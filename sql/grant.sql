@@ -15,10 +15,11 @@ FROM (VALUES
     -- Never updated, but the right is needed to lock a row.
     (5, 'SELECT, INSERT, UPDATE, DELETE', 'TABLE ', 'game_event_id'),
     (6, 'SELECT, INSERT', 'TABLE ', 'payload_dictionary'),
-    (7, 'SELECT, UPDATE', 'TABLE ', 'lineage'),
-    (8, 'SELECT', 'TABLE ', 'lineage_mark'),
-    (9, 'EXECUTE', 'FUNCTION ', 'known_epoch(uuid, bytea)'),
+    (7, 'SELECT, INSERT, UPDATE, DELETE', 'TABLE ', 'statement_receipt'),
+    (8, 'SELECT, UPDATE', 'TABLE ', 'lineage'),
+    (9, 'SELECT', 'TABLE ', 'lineage_mark'),
+    (10, 'EXECUTE', 'FUNCTION ', 'known_epoch(uuid, bytea)'),
     -- So that a schema that does not fit is noticed when a registry connects.
-    (10, 'SELECT', 'TABLE ', '_yoyo_migration')
+    (11, 'SELECT', 'TABLE ', '_yoyo_migration')
 ) AS granted (place, rights, kind, name)
 ORDER BY place

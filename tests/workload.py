@@ -7,8 +7,6 @@ gathers their history for the checker.
 from __future__ import annotations
 
 import json
-import os
-import random
 import subprocess
 import sys
 import threading
@@ -17,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 ROOT = Path(__file__).parent.parent
@@ -25,15 +22,14 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 import support  # noqa: E402, F401 - to be who the tests of the parent are
-from history import Call, dump, load  # noqa: E402
+from chaos.client import Client  # noqa: E402
+from chaos.history import Call, Recorder, load  # noqa: E402
 
 from registry import (  # noqa: E402
     GameSession,
     GameSessionRegistry,
     HistoryPruned,
     OutcomeUnknown,
-    RegistryError,
-    Replay,
     SequenceConflict,
     SessionTakenOver,
 )
@@ -67,100 +63,9 @@ class Plan:
         return self.games[thread % len(self.games)]
 
 
-class Client:
-    """One thread's calls, each written down with its answer."""
-
-    def __init__(
-        self, registry: GameSessionRegistry, history: Path, process: int, thread: int
-    ) -> None:
-        self.registry = registry
-        self.process = process
-        self.thread = thread
-        self.random = random.Random(f"{process}/{thread}")
-        self._history = os.open(history, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def _call(
-        self, kind: str, game: str, args: dict[str, Any], act: Callable[[], dict[str, Any]]
-    ) -> None:
-        result = error = None
-        start = time.monotonic()
-        try:
-            result = act()
-        except RegistryError as refusal:
-            error = type(refusal).__name__
-            raise
-        finally:
-            end = time.monotonic()
-            call = Call(kind, game, args, start, end, result, error, self.process, self.thread)
-            os.write(self._history, dump(call))
-
-    def append(self, game: str, label: str, **how: Any) -> int:
-        sequences: list[int] = []
-
-        def act() -> dict[str, Any]:
-            sequences.append(self.registry.record_event(game, label, **how))
-            return {"sequences": sequences}
-
-        self._call("append", game, {"labels": [label]}, act)
-        return sequences[0]
-
-    def append_many(self, game: str, labels: Sequence[str]) -> None:
-        def act() -> dict[str, Any]:
-            return {"sequences": list(self.registry.record_events(game, labels))}
-
-        self._call("append", game, {"labels": labels}, act)
-
-    def read(self, game: str, after: int, limit: int | None = None) -> Replay:
-        pages: list[Replay] = []
-
-        def act() -> dict[str, Any]:
-            pages.append(self.registry.fetch_events_since(game, after, limit=limit))
-            return _page(pages[0])
-
-        self._call("read", game, {"after": after}, act)
-        return pages[0]
-
-    def issue(self, game: str, user: str) -> tuple[GameSession, str]:
-        issued = []
-
-        def act() -> dict[str, Any]:
-            issued.append(self.registry.issue_resume_token(game, user))
-            return _session(issued[0].session)
-
-        self._call("takeover", game, {"how": "issue"}, act)
-        return issued[0].session, issued[0].token
-
-    def resume(self, game: str, token: str, after: int) -> tuple[GameSession, str, Replay]:
-        resumed = []
-
-        def act() -> dict[str, Any]:
-            resumed.append(self.registry.resume(token, after=after, limit=20))
-            return {**_session(resumed[0].session), **_page(resumed[0].replay)}
-
-        self._call("takeover", game, {"how": "resume", "after": after}, act)
-        return resumed[0].session, resumed[0].token, resumed[0].replay
-
-    def acknowledge(self, session: GameSession, sequence: int) -> None:
-        def act() -> dict[str, Any]:
-            done = self.registry.acknowledge(
-                session.session_id, sequence, generation=session.generation
-            )
-            return {"acknowledged": done.sequence, "floor": done.floor}
-
-        args = {**_acting(session), "sequence": sequence}
-        self._call("act", session.game_id, args, act)
-
-    def beat(self, session: GameSession) -> None:
-        def act() -> dict[str, Any]:
-            beaten = self.registry.heartbeat(session.session_id, generation=session.generation)
-            return {"acknowledged": beaten.last_acknowledged}
-
-        self._call("act", session.game_id, _acting(session), act)
-
-
 def write(client: Client, game: str, plan: Plan) -> None:
     """Appends the writer's events in every way there is."""
-    labels = [f"{client.process}.{client.thread}.{n}" for n in range(plan.events)]
+    labels = [f"{client.process}.{client.connection}.{n}" for n in range(plan.events)]
     while labels:
         label = labels.pop(0)
         way = "plain" if plan.plain else "id" if plan.insist else client.random.choice(WAYS)
@@ -211,7 +116,7 @@ def read(client: Client, game: str, plan: Plan) -> None:
 
 def play(client: Client, game: str, plan: Plan) -> None:
     """An honest client on a bad line: replies get lost, connections come back as ghosts."""
-    session, token = client.issue(game, f"player {client.process}.{client.thread}")
+    session, token = client.issue(game, f"player {client.process}.{client.connection}")
     begin = position = session.last_acknowledged
     ghosts, steps = [session], _patiently()
     while position < plan.total(game):
@@ -221,7 +126,7 @@ def play(client: Client, game: str, plan: Plan) -> None:
             ghosts.append(session)
             lost = client.random.choice([0, 0, 1, 2])
             for _ in range(lost + 1):
-                session, fresh, replay = client.resume(game, token, position)
+                session, fresh, replay = client.resume(game, session.user_id, token, position)
             token = fresh
         elif chance < 0.25:
             ghosts.append(session)
@@ -258,24 +163,6 @@ def _patiently() -> Iterator[None]:
         yield
         time.sleep(0.002)
     raise AssertionError("waited in vain for events")
-
-
-def _page(replay: Replay) -> dict[str, Any]:
-    events = [[event.sequence, event.payload] for event in replay.events]
-    floor, head, epoch = replay.floor, replay.head, str(replay.epoch)
-    return {"events": events, "head": head, "floor": floor, "epoch": epoch}
-
-
-def _session(session: GameSession) -> dict[str, Any]:
-    return {
-        "session": session.session_id,
-        "generation": session.generation,
-        "acknowledged": session.last_acknowledged,
-    }
-
-
-def _acting(session: GameSession) -> dict[str, Any]:
-    return {"session": session.session_id, "generation": session.generation}
 
 
 def in_threads(jobs: Sequence[Callable[[], object]]) -> list[BaseException]:
@@ -349,11 +236,12 @@ def begin(process: subprocess.Popen[str]) -> None:
 def main(conninfo: str, history: str, number: str, plan_text: str) -> int:
     plan, process = Plan(**json.loads(plan_text)), int(number)
     kinds = [write] * plan.writers + [read] * plan.readers + [play] * plan.players
+    recorder = Recorder(Path(history), process)
     with GameSessionRegistry.connect(conninfo) as registry:
         jobs = []
         numbers = [*range(plan.writers), *range(plan.readers), *range(plan.players)]
         for thread, (kind, place) in enumerate(zip(kinds, numbers, strict=True)):
-            client = Client(registry, Path(history), process, thread)
+            client = Client(registry, recorder, thread)
             jobs.append(partial(kind, client, plan.game(place), plan))
         print("ready", flush=True)
         sys.stdin.readline()

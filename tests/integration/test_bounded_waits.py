@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 from probes import dump, empty, hold_game, in_thread, rows, until_blocked
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
+from support import wait_until
 
 from registry import (
     EmbeddedPostgres,
@@ -23,6 +26,7 @@ from registry import (
     RegistryConfig,
     RegistryUnavailable,
     SchemaMismatch,
+    database,
     migrate,
 )
 from registry.database import GRACE
@@ -216,6 +220,53 @@ def server_of_ones_own() -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(settings={"fsync": "off"}) as server:
         migrate(server.conninfo)
         yield server
+
+
+def test_a_client_that_vanishes_within_a_transaction_does_not_hold_a_game_for_ever(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host is gone when it has sent the half; nobody tells the server."""
+    monkeypatch.setattr(database, "GRACE", 0.2)
+    config = RegistryConfig(lock_timeout=0.3, statement_timeout=0.3)
+    with owned(conninfo, config) as registry:
+        registry.record_event("g", 1)
+        vanishing = GameSessionRegistry.connect(conninfo, config=config)
+        with vanishing._database.connection() as connection:
+            if connection.info.server_version < 170_000:
+                pytest.skip("before version 17 only the network notices, and here is none")
+            pipeline = connection.pgconn
+            pipeline.enter_pipeline_mode()
+            pipeline.send_query_params(b"BEGIN", None)
+            pipeline.send_query_params(b"SELECT FROM game WHERE game_id = 'g' FOR UPDATE", None)
+            pipeline.flush()
+            wait_until(lambda: not recorded(registry))
+            wait_until(lambda: recorded(registry), timeout=4 * 0.5 + SLACK)
+            pipeline.finish()
+        vanishing.close()
+
+
+def recorded(registry: Registry) -> bool:
+    try:
+        registry.record_event("g", 3)
+    except RegistryUnavailable:
+        return False
+    return True
+
+
+def test_the_server_too_notices_a_network_that_went_silent() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        access = Path(folder) / "access"
+        access.write_text("local all all trust\nhost all all samehost trust\n")
+        settings = {"listen_addresses": "127.0.0.77", "hba_file": access}
+        with EmbeddedPostgres(settings=settings) as server:
+            migrate(server.conninfo)
+            there = make_conninfo(server.conninfo, host="127.0.0.77")
+            with owned(there, RegistryConfig(statement_timeout=3.0)) as registry:  # noqa: SIM117
+                with registry._database.connection() as connection:
+                    for name, seconds in {"idle": "5", "interval": "1", "count": "3"}.items():
+                        shown = connection.execute(f"SHOW tcp_keepalives_{name}".encode())
+                        assert shown.fetchone() == (seconds,)
 
 
 def test_a_dead_server_is_unavailability_and_its_return_is_noticed(

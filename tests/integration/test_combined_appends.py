@@ -12,7 +12,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from history import load, violations
+from chaos.checker import violations
+from chaos.client import Client
+from chaos.history import Recorder, load
 from probes import (
     PATIENCE,
     at_once,
@@ -30,7 +32,7 @@ from probes import (
 )
 from soundness import unsound
 from support import wait_until
-from workload import Client, Plan, Storm, in_threads, write
+from workload import Plan, Storm, in_threads, write
 
 from registry import (
     GameSessionRegistry,
@@ -273,13 +275,14 @@ def test_what_many_threads_of_one_registry_see_of_a_hot_game_and_many_others_is_
     registry: Registry, conninfo: str, tmp_path: Path
 ) -> None:
     plan = Plan(["hot", *(f"cold {n}" for n in range(8))], writers=16, events=40, processes=1)
-    clients = [Client(registry, tmp_path / "history", 0, thread) for thread in range(16)]
+    recorder = Recorder(tmp_path / "history", 0)
+    clients = [Client(registry, recorder, thread) for thread in range(16)]
     jobs = [
         partial(write, client, plan.game(0 if thread % 2 else thread), plan)
         for thread, client in enumerate(clients)
     ]
     assert in_threads(jobs) == []
-    assert violations(load([tmp_path / "history"])) == []
+    assert violations(load([recorder.path])) == []
     assert unsound(conninfo) == []
     games = {plan.game(0 if thread % 2 else thread) for thread in range(16)}
     labels = [label for game in games for label in log(registry, game).values()]

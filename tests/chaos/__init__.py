@@ -1,0 +1,1 @@
+"""Faults while clients are at work, a history of what they saw, and a judge of it."""
