@@ -168,14 +168,25 @@ class Database:
         rows = self.rows(query, params, if_unknown=if_unknown)
         return rows[0] if rows else None
 
-    def rows(self, query: bytes, params: Params, *, if_unknown: str | None = None) -> Sequence[Row]:
+    def rows(
+        self,
+        query: bytes,
+        params: Params,
+        *,
+        if_unknown: str | None = None,
+        behind: bytes | None = None,
+    ) -> Sequence[Row]:
         """Runs one statement, in a transaction of its own, and returns its rows.
 
         A statement that lost a race and was rolled back is run again, and so is one whose
         connection broke, unless `if_unknown` says that doing it twice would not be the same as
         doing it once: then that is `OutcomeUnknown`, with this advice.
+
+        Args:
+            behind: a statement that locks, to run before it in the same transaction and round
+                trip: the second one's snapshot is taken once the lock is held.
         """
-        return self._run(partial(self._try, [(query, params)], if_unknown))
+        return self._run(partial(self._try, _statements(query, params, behind), if_unknown))
 
     def rows_once(
         self,
@@ -193,14 +204,12 @@ class Database:
         to be asked.
 
         Args:
-            behind: a statement that locks, to run before it in the same transaction and round
-                trip: the second one's snapshot is taken once the lock is held.
+            behind: as for `rows`.
         """
         receipt = self._receipts.take()
 
         def attempt(until: float) -> Sequence[Row]:
-            noted = {**params, **receipt.next()}
-            statements = [(query, noted)] if behind is None else [(behind, noted), (query, noted)]
+            statements = _statements(query, {**params, **receipt.next()}, behind)
             try:
                 return self._try(statements, None, until)
             except _Broken as broken:
@@ -472,6 +481,10 @@ def _nothing_done() -> RegistryUnavailable:
         "the connection to the database broke, and there was no time to try again or that did not "
         "help; nothing was done"
     )
+
+
+def _statements(query: bytes, params: Params, behind: bytes | None) -> Sequence[Statement]:
+    return [(query, params)] if behind is None else [(behind, params), (query, params)]
 
 
 def _answer(connection: Connection[Any], statements: Sequence[Statement]) -> Sequence[Row]:

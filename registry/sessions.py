@@ -116,13 +116,10 @@ class Sessions(Core):
         """Begins a session or takes it over, within the limits if there are any."""
         config, query = self.config, queries.issue_resume_token
         advice = "issue a token again and use that one"
+        unlimited = config.max_sessions_per_game is config.max_sessions_per_user is None
+        lock = None if unlimited else queries.lock_issue
         for _ in range(ATTEMPTS):
-            if config.max_sessions_per_game is config.max_sessions_per_user is None:
-                rows = self._database.rows(query, params, if_unknown=advice)
-            else:
-                rows = self._database.rows_behind_lock(
-                    queries.lock_issue, query, params, if_unknown=advice
-                )
+            rows = self._database.rows(query, params, if_unknown=advice, behind=lock)
             ((exceeded, *row),) = rows
             if exceeded is not None:
                 raise LimitReached(exceeded, getattr(config, exceeded))
