@@ -52,9 +52,7 @@ class Upkeep(Core):
         sessions = self._until_done(queries.cleanup_expired_sessions, limits, batch)
         # Before the games, so that no id outlives the log in which it stood for an event.
         self._until_done(queries.cleanup_event_ids, limits, batch)
-        after = UUID(int=0)
-        while row := self._database.row(queries.cleanup_receipts, {**limits, "after": after}):
-            (after,) = row
+        self._forget_receipts(limits, batch)
         events = games = 0
         while (deleted := self._aged_games(limits)) is not None:
             events += deleted[0]
@@ -113,6 +111,12 @@ class Upkeep(Core):
             total += count
             if count < batch:
                 return total
+
+    def _forget_receipts(self, limits: Params, batch: int) -> None:
+        after, seen = UUID(int=0), batch
+        while seen == batch:
+            row = self._database.row(queries.cleanup_receipts, {**limits, "after": after})
+            after, seen = row or (after, 0)
 
     def _aged_games(self, limits: Params) -> tuple[int, int] | None:
         """Events and games deleted by one batch, or None when no game was due."""

@@ -1,7 +1,7 @@
 -- Forgets those of the next batch_size receipts that no statement has used for as long as the
 -- retention, and for a day at least.
--- Returns one row, the last id of the batch, or no row when there are no more. There are few
--- receipts, and an index on the time would cost every append.
+-- Returns one row (last id of the batch, how many it had), or no row when there are no more. There
+-- are few receipts, and an index on the time would cost every append.
 -- Locks those receipts' rows, as far as nobody else holds them.
 -- Index: statement_receipt_pkey.
 WITH batch AS MATERIALIZED (
@@ -23,4 +23,4 @@ forgotten AS (
     USING unused
     WHERE r.id = unused.id
 )
-SELECT id FROM batch ORDER BY id DESC LIMIT 1
+SELECT id, (SELECT count(*) FROM batch) FROM batch ORDER BY id DESC LIMIT 1
