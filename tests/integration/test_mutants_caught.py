@@ -141,7 +141,7 @@ def test_an_append_under_way_when_all_else_is_deleted_leaves_no_orphan(
 ) -> None:
     registry.record_events("game", range(3))
     late_id = uuid.uuid4()
-    delete = registry._database.rows_behind_lock
+    delete = registry._database.rows_once
 
     def overtaken(*args: Any, **named: Any) -> Sequence[Row]:
         with psycopg.connect(conninfo) as late:
@@ -150,7 +150,7 @@ def test_an_append_under_way_when_all_else_is_deleted_leaves_no_orphan(
             until_blocked(conninfo, 1)
         return deleted.result(30)
 
-    monkeypatch.setattr(registry._database, "rows_behind_lock", overtaken)
+    monkeypatch.setattr(registry._database, "rows_once", overtaken)
     registry.end_game("game")
     assert not any(dump(conninfo).values())
 
@@ -158,7 +158,7 @@ def test_an_append_under_way_when_all_else_is_deleted_leaves_no_orphan(
 def test_an_end_that_found_no_game_to_lock_does_not_half_end_the_next_one(
     registry: GameSessionRegistry, conninfo: str
 ) -> None:
-    game = {"game_id": "game"}
+    game = {"game_id": "game", "receipt": uuid.uuid4(), "statement": 1}
     with psycopg.connect(conninfo) as ending, psycopg.connect(conninfo) as late:
         assert execute(ending, queries.lock_game, game).fetchone() is None
         registry.record_event("game", "first")

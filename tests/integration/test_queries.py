@@ -31,7 +31,8 @@ from psycopg import Connection
 from psycopg.types.numeric import Int8
 from support import Server, wait_until
 
-from registry import GameSessionRegistry
+from registry import GameSessionRegistry, RegistryConfig
+from registry.database import settings
 from registry.queries import queries
 from registry.receipts import NO_RECEIPT
 from registry.resources import folder
@@ -360,7 +361,7 @@ CASES = [
     Case(
         query="configure",
         use="any",
-        params=lambda s: {"statement_timeout": "5000", "lock_timeout": "2000", "local": True},
+        params=lambda s: settings(RegistryConfig(), local=True),
     ),
     Case(
         query="cleanup_receipts",

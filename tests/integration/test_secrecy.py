@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from probes import configured, empty, hold_game, hold_session, in_thread, rows, until_blocked, value
+from probes import blocked, configured, empty, hold_game, hold_session, in_thread, rows, value
 from support import wait_until
 
 from registry import (
@@ -189,8 +189,13 @@ def a_session_with_failures(
         hold_game(conninfo, "chess"),
     ):
         broken = in_thread(lambda: other.record_event("chess", event))
-        (pid,) = until_blocked(conninfo, 1, "record_event")
-        rows(conninfo, "SELECT pg_terminate_backend(%s)", [pid])
+
+        def given_up() -> bool:
+            for pid in blocked(conninfo, "record_event"):
+                rows(conninfo, "SELECT pg_terminate_backend(%s)", [pid])
+            return broken.done()
+
+        wait_until(given_up)
         yield "a broken connection", outcome(lambda: broken.result(30))
     yield "reused", outcome(lambda: registry.resume(issued.token, after=0))
     yield "revoked", outcome(lambda: registry.resume(token, after=0))
