@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from .flatness import names
@@ -15,6 +16,7 @@ INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 COLORS: Final = ["#d1345b", "#2b6cb0", "#5c8a3a", "#b7791f", "#8a5a9e", "#0f8b8d", "#4a5568"]
 DASHES: Final = ["-", "--", ":", "-."]
 COLUMNS: Final = 2
+MOST_DOTS: Final = 200
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -81,11 +83,17 @@ def _panel(axes: Any, outcome: Outcome, kind: str, every: Sequence[str]) -> None
             for time, sample in zip(outcome.times, outcome.samples, strict=True)
             if (kind, name) in sample
         ]
+        stride = max(KINDS[kind].smooth, -(-len(dots) // MOST_DOTS))
+        dots = [_middle(dots[begin : begin + stride]) for begin in range(0, len(dots), stride)]
         axes.plot(*zip(*dots, strict=True), color=color, linestyle=dashes, label=name)
     axes.set_title(KINDS[kind].title, loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _middle(dots: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return median(time for time, _ in dots), median(value for _, value in dots)
 
 
 def _color(name: str, place: int) -> str:

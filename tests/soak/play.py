@@ -63,14 +63,17 @@ class Play:
     def begin(self) -> None:
         self._schedule.add(self._cleanup(), self._pace.cleanup_interval)
         self._schedule.add(self._hall())
-        for _ in range(self._pace.games):
-            self._schedule.add(self._table(), self._chance.uniform(0, self._pace.retention / 2))
+        for number in range(self._pace.games):
+            # The first games are of all ages, so that not all of them end together.
+            age = self._chance.random()
+            self._schedule.add(self._table(number % 6 == 0, age), self._chance.uniform(0, STEP))
 
-    def _table(self) -> Course:
+    def _table(self, silent: bool, age: float) -> Course:
         """One game after the other."""
         while True:
-            game = self._open(silent=self._chance.random() < 0.15)
-            lifetime = self._pace.retention * self._chance.uniform(0.3, 2.5)
+            game = self._open(silent)
+            lifetime = self._pace.retention * self._chance.uniform(0.5, 2.0) * (1 - age)
+            age = 0.0
             while lifetime > 0:
                 yield from self._pause(self._pace.event_interval)
                 lifetime -= self._pace.event_interval

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 import psycopg
 from attrs import Factory, define
@@ -79,11 +79,11 @@ def _watch(outcome: Outcome, clients: Clients, conninfo: str, say: Say) -> None:
             never.wait(last + EVERY - time.monotonic())
             now = time.monotonic()
             times = clients.take()
+            for name, durations in times.items():
+                outcome.calls[name] = outcome.calls.get(name, 0) + len(durations)
             sample = {**probe.look(), **_of_calls(times, now - last)}
             for number, memory in enumerate(clients.memory()):
                 sample["memory", f"client {number + 1}"] = memory
-            for name, durations in times.items():
-                outcome.calls[name] = outcome.calls.get(name, 0) + len(durations)
             outcome.times.append(now - begin)
             outcome.samples.append(sample)
             last = now
@@ -96,6 +96,8 @@ def _of_calls(times: dict[str, list[int]], seconds: float) -> Sample:
     every = [name for name in times if name != LATENESS]
     sample["rate", "all calls"] = sum(len(times[name]) for name in every) / seconds
     sample["rate", "record_event"] = len(times.get("record_event", ())) / seconds
+    if cleanups := times.pop("cleanup_expired_sessions", None):
+        sample["cleanup", "median"] = median(cleanups) / 1e6
     for name, durations in times.items():
         ranks = quantiles(durations, n=100) if len(durations) > 1 else durations * 99
         sample["latency p50", name] = ranks[49] / 1e6

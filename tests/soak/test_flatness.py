@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from soak.flatness import judge, judged
 
 TIMES = [float(second) for second in range(1, 181)]

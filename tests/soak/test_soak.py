@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
+
 from soak.pace import TABLES, Pace
 from soak.run import run
 
 CALLS = {
     "acknowledge",
-    "cleanup_expired_sessions",
     "end_game",
     "heartbeat",
     "issue_resume_token",
@@ -33,6 +33,7 @@ EXPECTED = {
     "rate": {"all calls", "record_event"},
     "latency p50": CALLS,
     "latency p99": CALLS,
+    "cleanup": {"median"},
     "memory": {"client 1", "client 2", "server, for the clients"},
     "connections": {"of the registries", "other"},
     "rows": set(TABLES),
