@@ -26,17 +26,18 @@ class Verdict:
     flat: bool
 
 
-def judge(kind: str, name: str, times: Sequence[float], values: Sequence[float]) -> Verdict:
+def judge(
+    kind: str, name: str, times: Sequence[float], values: Sequence[float], end: float
+) -> Verdict:
     """Compares medians, so that single moments, and what goes up and down, count for nothing.
 
-    A quarter without a value is not flat.
+    Times are seconds since the begin of the run. A quarter without a value is not flat.
     """
     rule = KINDS[kind]
     assert rule.relative is not None, f"{kind} is not judged"
-    quarter = (times[-1] - times[0]) / 4
     of: dict[int, list[float]] = {0: [], 1: [], 2: [], 3: []}
     for time, value in zip(times, values, strict=True):
-        of[min(3, int((time - times[0]) / quarter))].append(value)
+        of[min(3, int(4 * time / end))].append(value)
     before, after = (median(of[n]) if of[n] else nan for n in (1, 3))
     bound = before + rule.worse * (rule.relative * before + rule.absolute)
     return Verdict(kind, name, before, after, bound, rule.worse * (after - bound) <= 0)
@@ -52,7 +53,7 @@ def judged(times: Sequence[float], samples: Sequence[Sample]) -> list[Verdict]:
                 for time, sample in zip(times, samples, strict=True)
                 if (kind, name) in sample
             ]
-            verdicts.append(judge(kind, name, *zip(*found, strict=True)))
+            verdicts.append(judge(kind, name, *zip(*found, strict=True), times[-1]))
     return verdicts
 
 

@@ -85,11 +85,15 @@ def _panel(axes: Any, outcome: Outcome, kind: str, every: Sequence[str]) -> None
         ]
         stride = max(KINDS[kind].smooth, -(-len(dots) // MOST_DOTS))
         dots = [_middle(dots[begin : begin + stride]) for begin in range(0, len(dots), stride)]
-        axes.plot(*zip(*dots, strict=True), color=color, linestyle=dashes, label=name)
+        axes.plot(*zip(*dots, strict=True), color=color, linestyle=dashes, label=_short(name))
     axes.set_title(KINDS[kind].title, loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 25 else f"{name[:12]}…{name[-12:]}"
 
 
 def _middle(dots: Sequence[tuple[float, float]]) -> tuple[float, float]:

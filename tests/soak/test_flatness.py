@@ -17,7 +17,7 @@ def noise(seed: int = 1) -> list[float]:
 
 
 def flat(kind: str, values: list[float]) -> bool:
-    return judge(kind, "it", TIMES, values).flat
+    return judge(kind, "it", TIMES, values, TIMES[-1]).flat
 
 
 def test_a_line_that_rises_is_not_flat() -> None:
@@ -58,7 +58,7 @@ def test_of_a_share_of_hot_updates_only_a_fall_is_bad(end: float, verdict: bool)
 
 
 def test_a_quarter_without_a_value_is_not_flat() -> None:
-    gap = judge("rate", "it", [1.0, 2.0, 180.0], [5.0, 5.0, 5.0])
+    gap = judge("rate", "it", [1.0, 2.0, 180.0], [5.0, 5.0, 5.0], 180.0)
     assert not gap.flat
 
 
