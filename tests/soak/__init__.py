@@ -1,0 +1,1 @@
+"""Constant load for as long as one likes: what must stay flat, and a picture of it."""
