@@ -16,12 +16,13 @@ from time import perf_counter
 from typing import Any
 
 import psycopg
-from attrs import frozen
+from attrs import field, frozen
 
 from registry import EmbeddedPostgres, RegistryConfig, migrate
 from registry.arrays import adapt, bytea_array, integer_array, smallint_array, text_array
 from registry.database import settings
 from registry.queries import queries
+from registry.receipts import Receipt
 
 from .payload import PAYLOAD
 
@@ -41,6 +42,7 @@ class Batch:
 
     games: list[str]
     each: int
+    receipt: Receipt = field(factory=Receipt)
 
     @property
     def rows(self) -> int:
@@ -50,6 +52,7 @@ class Batch:
         """Packed anew for each statement, as the library has to."""
         places = range(1, len(self.games) + 1)
         return {
+            **self.receipt.next(),
             "game_id": self.games[0],
             "game_ids": text_array(self.games),
             "counts": integer_array([self.each] * len(self.games)),
