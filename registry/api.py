@@ -55,7 +55,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         if not isinstance(pool, ConnectionPool):
             raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
         config = _config(config)
-        self._use(Database(pool, config, owned=False), config)
+        self._use(Database(pool, config), config)
 
     @classmethod
     def connect(cls, conninfo: str, *, config: RegistryConfig | None = None) -> GameSessionRegistry:

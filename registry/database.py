@@ -83,9 +83,14 @@ class Database:
     Safe to share between threads: each call has a connection to itself.
     """
 
-    def __init__(self, pool: Pool, config: RegistryConfig, *, owned: bool) -> None:
+    def __init__(
+        self, pool: Pool, config: RegistryConfig, *, remake: Callable[[], Pool] | None = None
+    ) -> None:
+        """`remake` makes another pool, not yet open: for a pool of the registry's own."""
         self.pool = pool
-        self.owned = owned
+        self.owned = owned = remake is not None
+        self._remake = remake
+        self._losing: Pool | None = None  # the pool that an interrupted call may have lost one of
         self._config = config
         # On a caller's pool the bounds travel with each statement and end with its transaction.
         self._bounds = [] if owned else [(queries.configure, settings(config, local=True))]
@@ -105,11 +110,10 @@ class Database:
             connection.execute(queries.configure, bounds)
             _set_modes(connection, *_OURS)
 
-        try:
-            given = conninfo_to_dict(conninfo)
-            pool: Pool = ConnectionPool(
+        def make() -> Pool:
+            return ConnectionPool(
                 conninfo,
-                kwargs={**_network_bounds(config, given), "autocommit": True},
+                kwargs=kwargs,
                 configure=configure,
                 min_size=config.pool_min_size,
                 max_size=config.pool_max_size,
@@ -119,6 +123,10 @@ class Database:
                 reconnect_timeout=config.pool_timeout,
                 open=False,
             )
+
+        try:
+            kwargs = {**_network_bounds(config, conninfo_to_dict(conninfo)), "autocommit": True}
+            pool = make()
         except (psycopg.ProgrammingError, UnicodeEncodeError):
             # The text of the error would show the password.
             raise InvalidArgument("the conninfo is neither a libpq string nor a URL") from None
@@ -132,7 +140,7 @@ class Database:
                 f"no connection to the database within {config.pool_timeout:g} s: "
                 "check that it runs and that the conninfo is right"
             ) from None
-        return cls(pool, config, owned=True)
+        return cls(pool, config, remake=make)
 
     @property
     def conninfo(self) -> str:
@@ -322,21 +330,43 @@ class Database:
         """
         if self._refusal:
             raise RegistryUnavailable(f"{self._refusal}; nothing was done")
-        return Lease(self.pool, self._config, until, self._distrusted)
+        return Lease(self, self.pool, self._config, until)
+
+    def distrusts(self, connection: Connection[Any]) -> bool:
+        """Whether a connection may be as dead as one that fell silent beside it."""
+        return bool(self._distrusted) and connection in self._distrusted
+
+    def interrupted(self, pool: Pool) -> None:
+        """Notes that a call was interrupted while it had to do with the pool."""
+        self._losing = pool
+
+    def renew(self, pool: Pool) -> None:
+        """Puts another pool in the place of one that has run dry, if that may have lost some.
+
+        An interrupted call is one that psycopg's pool still hands a connection to, for nobody.
+        """
+        with self._lock:
+            if self._remake is None or self._refusal or not (self._losing is pool is self.pool):
+                return
+            self._losing = None
+            self.pool = self._remake()
+            self.pool.open()
+        pool.close(timeout=0)
 
 
 class Lease:
     """A connection of the pool that is ours alone within the `with`, as we want it."""
 
-    __slots__ = ("_before", "_config", "_connection", "_distrusted", "_pool", "_until", "silent")
+    __slots__ = ("_before", "_config", "_connection", "_database", "_pool", "_until", "silent")
 
     def __init__(
-        self, pool: Pool, config: RegistryConfig, until: float, distrusted: WeakSet[Connection[Any]]
+        self, database: Database, pool: Pool, config: RegistryConfig, until: float
     ) -> None:
+        self._database = database
         self._pool = pool
         self._config = config
         self._until = until
-        self._distrusted = distrusted
+        self._before: tuple[bool, IsolationLevel | None] | None = None
         self.silent = False
         """Whether the server did not answer within the time that it had."""
 
@@ -352,30 +382,38 @@ class Lease:
                     f"({type(error).__name__}): the server is down, or the pool is closed or "
                     "too small"
                 )
-                if isinstance(error, (PoolTimeout, PoolClosed, TooManyRequests)):
+                if isinstance(error, PoolTimeout):
+                    self._database.renew(self._pool)
+                final = isinstance(error, (PoolTimeout, PoolClosed, TooManyRequests))
+                if final and self._pool is self._database.pool:
                     raise refusal from None
                 # A pool that keeps no connections has tried only once.
                 raise Setback(refusal) from None
+            except BaseException:
+                self._database.interrupted(self._pool)
+                raise
             self._connection = connection
-            self._before = connection.autocommit, connection.isolation_level
             try:
-                if self._distrusted and connection in self._distrusted:
+                self._before = connection.autocommit, connection.isolation_level
+                if self._database.distrusts(connection):
                     connection.close()
                 self._give_up_after(config.statement_timeout + GRACE)
                 if _sound(connection):
                     _set_modes(connection, *_OURS)
                     return connection
-            except BaseException:
-                self.__exit__()
+            except BaseException as error:
+                self.__exit__(type(error))
                 raise
             self.__exit__()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         connection = self._connection
+        if kind is not None and not issubclass(kind, Exception):
+            self._database.interrupted(self._pool)
         try:
-            if not connection.closed:
+            if self._before and not connection.closed:
                 _restore(connection, *self._before)
-            del connection.wait
+            vars(connection).pop("wait", None)
         finally:
             self._pool.putconn(connection)
 

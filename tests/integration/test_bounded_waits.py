@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -344,3 +345,29 @@ def test_a_refused_connect_leaves_no_connection_behind(blank_conninfo: str) -> N
     deadline = time.monotonic() + 10
     while rows(blank_conninfo, others) != [(0,)]:
         assert time.monotonic() < deadline
+
+
+def test_who_is_interrupted_waiting_for_a_connection_takes_none_away(conninfo: str) -> None:
+    config = RegistryConfig(
+        pool_min_size=1, pool_max_size=1, pool_timeout=1.5, statement_timeout=30, lock_timeout=30
+    )
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+    with owned(conninfo, config) as registry:
+        session_id = registry.issue_resume_token("game", "alice").session.session_id
+        pool = registry._database.pool
+
+        def interrupt() -> None:
+            wait_until(lambda: pool.get_stats().get("requests_waiting"))
+            signal.pthread_kill(main, signal.SIGINT)
+
+        with hold_game(conninfo, "game"):
+            recorded = in_thread(lambda: registry.record_event("game", "only"))
+            until_blocked(conninfo, 1)
+            interrupted = in_thread(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                registry.get_session(session_id)
+            interrupted.result(SLACK)
+        assert recorded.result(SLACK) == 1
+        # psycopg's pool gives the only connection to whoever does not wait for it any more.
+        assert registry.get_session(session_id).session_id == session_id
