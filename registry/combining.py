@@ -122,7 +122,9 @@ class Combiner(Generic[J, A]):
         self._bell = allocate_lock()
         self._bell.acquire()
         # What follows is the writers' own, under this lock.
-        self._lock = threading.Condition(threading.Lock())
+        # A lock itself, not the condition's: only a lock's `with` cannot be interrupted half-way.
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
         self._waiting: dict[str, list[Call[J, A]]] = {}
         self._held = 0  # the weight of _waiting
         self._writing: set[str] = set()
@@ -155,8 +157,8 @@ class Combiner(Generic[J, A]):
         if self._held >= self._most_waiting:
             self._wait_for_room(deadline)
         call: Call[J, A] = Call(key, job, weight)
-        self._inbox.append(call)
         try:
+            self._inbox.append(call)
             if self._closed and self._withdraw(call):
                 raise self._refusal()
             if not self._ring() and self._withdraw(call):
@@ -185,7 +187,7 @@ class Combiner(Generic[J, A]):
             return
         self.refuse("the registry is closed")
         with self._lock:
-            self._lock.notify_all()
+            self._room.notify_all()
             writers = list(self._writers)
         until = monotonic() + self._timeout + self._grace
         for writer in writers:
@@ -218,11 +220,16 @@ class Combiner(Generic[J, A]):
         with self._lock:
             if len(self._writers) < most:
                 writer = threading.Thread(target=self._serve, name=self._name, daemon=True)
+                self._writers.add(writer)
                 try:
                     writer.start()
-                except RuntimeError:  # out of threads, or the interpreter is going down
-                    return bool(self._writers)
-                self._writers.add(writer)
+                except BaseException as error:
+                    if not writer.is_alive():
+                        self._writers.discard(writer)
+                    # Out of threads, or the interpreter is going down.
+                    if isinstance(error, RuntimeError):
+                        return bool(self._writers)
+                    raise  # interrupted
             return True
 
     def _wait(self, call: Call[J, A], deadline: float) -> None:
@@ -272,7 +279,7 @@ class Combiner(Generic[J, A]):
                             "too many calls are waiting already, and there was no room for one "
                             f"more within {self._timeout:g} s; nothing was done"
                         )
-                    self._lock.wait(left)
+                    self._room.wait(left)
             finally:
                 self._crowd -= 1
 
@@ -300,7 +307,7 @@ class Combiner(Generic[J, A]):
             self._writing.update(batch)
             self._behind_locks += patient
             if self._crowd:
-                self._lock.notify_all()
+                self._room.notify_all()
             return batch, patient
 
     def _collect(self) -> None:

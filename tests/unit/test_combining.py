@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import threading
+import traceback
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -506,13 +508,24 @@ class Caller(threading.Thread):
         except BaseException as error:
             self.raised = error
 
-    def interrupt(self) -> None:
+    def send_interruption(self) -> None:
         assert self.ident is not None
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self.ident), ctypes.py_object(Interrupted)
         )
+
+    def until_interrupted(self) -> None:
         self.join(QUICK)
         assert isinstance(self.raised, Interrupted)
+
+    def interrupt(self) -> None:
+        self.send_interruption()
+        self.until_interrupted()
+
+    def is_inside(self, function: str) -> bool:
+        assert self.ident is not None
+        stack = traceback.extract_stack(sys._current_frames()[self.ident])
+        return function in [frame.name for frame in stack]
 
 
 def caller(combiner: Combiner[str, str], key: str, job: str) -> Caller:
@@ -551,6 +564,22 @@ def test_a_waiter_interrupted_before_it_was_begun_never_is(
         interrupted.interrupt()
     answered({**before, **after}, QUICK)
     assert desk.jobs() == ["second", "before", "after"]
+
+
+def test_who_is_interrupted_again_at_the_lock_does_not_keep_it(
+    desk: Desk, combiner: Combiner[str, str]
+) -> None:
+    with busy(desk, combiner, "key"):
+        interrupted = caller(combiner, "key", "interrupted")
+        with combiner._lock:
+            interrupted.send_interruption()
+            wait_until(lambda: interrupted.is_inside("_withdraw"))
+            interrupted.send_interruption()
+        interrupted.until_interrupted()
+        assert combiner._lock.acquire(timeout=QUICK)
+        combiner._lock.release()
+        after = {"after": send(combiner, "key", "after")}
+    answered(after, QUICK)
 
 
 # the end
