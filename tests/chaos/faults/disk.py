@@ -70,6 +70,8 @@ def _fill(world: World, folder: Path) -> None:
             wait_until(complained)
             world.last(0.0, 1.5)
             ballast.unlink()
+            if not node.answers():  # it may be stuck in a recovery that found no room either
+                node.server.crash()
             world.cluster.start()
             world.fleet.until_served()
         finally:
