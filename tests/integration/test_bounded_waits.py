@@ -166,7 +166,7 @@ def of_this_machine() -> None:
 
 
 FROZEN = RegistryConfig(
-    lock_timeout=0.2, statement_timeout=0.2, pool_timeout=1, pool_min_size=1, pool_max_size=1
+    lock_timeout=0.2, statement_timeout=0.5, pool_timeout=1, pool_min_size=1, pool_max_size=1
 )
 
 

@@ -559,6 +559,7 @@ def test_the_cleanup_does_not_wait_for_a_receipt_in_use(registry: Registry, conn
 # The next statements on game_event fail this often, and then no more.
 FAIL = """
 CREATE SEQUENCE tried;
+GRANT USAGE ON SEQUENCE tried TO PUBLIC;
 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF nextval('tried') <= {times} THEN {failure}; END IF;

@@ -28,6 +28,7 @@ INDEXES = {
     "game_session_game_id_user_id_key",
     "game_session_heartbeat",
     "game_session_pkey",
+    "game_session_user",
 }
 EXPECTED = {
     "rate": {"all calls", "record_event"},
