@@ -18,6 +18,9 @@ T = TypeVar("T")
 PATIENCE = 30.0
 """Seconds after which a test that waits for something fails."""
 
+PATIENT = {"lock_timeout": 60.0, "statement_timeout": 60.0, "pool_timeout": 60.0}
+"""Settings of a registry whose calls wait until the test lets them go."""
+
 
 def rows(conninfo: str, query: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """What a statement of the test's own returns; it is committed."""

@@ -17,6 +17,7 @@ from chaos.client import Client
 from chaos.history import Recorder, load
 from probes import (
     PATIENCE,
+    PATIENT,
     at_once,
     blocked,
     configured,
@@ -43,9 +44,6 @@ from registry import (
 )
 
 Registry = GameSessionRegistry
-
-PATIENT = {"lock_timeout": 60.0, "statement_timeout": 60.0, "pool_timeout": 60.0}
-"""What waits in these tests is let go by them."""
 
 
 @pytest.fixture

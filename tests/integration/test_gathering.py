@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from probes import (
     PATIENCE,
+    PATIENT,
     at_once,
     configured,
     empty,
@@ -42,8 +43,6 @@ from registry import (
 
 Registry = GameSessionRegistry
 T = TypeVar("T")
-
-PATIENT = {"lock_timeout": 60.0, "statement_timeout": 60.0, "pool_timeout": 60.0}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from integration.test_combined_appends import STOP, log, send, send_many, writer_busy
 from probes import (
     PATIENCE,
+    PATIENT,
     configured,
     empty,
     held,
@@ -43,9 +44,6 @@ from registry import (
 from registry.database import BREAKS
 
 Registry = GameSessionRegistry
-
-PATIENT = {"lock_timeout": 60.0, "statement_timeout": 60.0, "pool_timeout": 60.0}
-"""What waits in these tests is let go by them."""
 
 
 @pytest.fixture
