@@ -34,9 +34,14 @@ def value(conninfo: str, query: str, params: Sequence[object] = ()) -> Any:
 
 
 def empty(conninfo: str) -> None:
-    """Leaves the tables as the migrations left them."""
+    """Leaves the tables as the migrations left them.
+
+    A statement that a process left behind when it ended may still be under way: a game deleted in
+    front of it would leave the event that it records behind, without its game.
+    """
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET lock_timeout = '20s'")
+        connection.execute(f"LOCK TABLE {', '.join(TABLES)} IN EXCLUSIVE MODE".encode())
         for table in reversed(TABLES):
             connection.execute(f"DELETE FROM {table}".encode())
 

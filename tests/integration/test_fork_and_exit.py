@@ -50,7 +50,7 @@ def program(text: str, conninfo: str) -> Iterator[subprocess.Popen[str]]:
     """A Python program, killed at the end if it still runs."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PREAMBLE + text, conninfo],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             yield process
@@ -240,10 +240,13 @@ for n in range(6):
 while not (combiner._alone.locked() and combiner._writing):
     time.sleep(0.001)
 say("waits")
+sys.stdin.read()
 """
     with hold_game(conninfo, "game"), program(text, conninfo) as process:
         until_said(process, "waits")
-        process.wait(MOMENT)
+        # Else the server might get to what the process left behind in the test after this one.
+        until_blocked(conninfo, 2)
+        process.communicate(timeout=MOMENT)
         assert process.returncode == 0
 
 
