@@ -1,0 +1,21 @@
+"""Brings the schema up to date."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import schema
+from . import add_database
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_database(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    done = schema.migrate(options.database)
+    for name in done:
+        print(f"applied {name}")
+    if not done:
+        print("the schema is up to date")
+    return 0
