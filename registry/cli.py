@@ -64,7 +64,7 @@ def _run(argv: Sequence[str]) -> int:
         if [name] == list(argv[:1]):
             called = import_module(module)
             called.add_arguments(command)
-            command.set_defaults(run=called.run)
+            command.set_defaults(command=called.run)
     options = parser.parse_args(argv)
-    code: int = options.run(options)
+    code: int = options.command(options)
     return code

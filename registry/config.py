@@ -30,6 +30,11 @@ def _count(config: object, attribute: Attribute[int], value: object) -> None:
     object.__setattr__(config, attribute.name, plain)
 
 
+def _size(config: object, attribute: Attribute[int], value: object) -> None:
+    plain = arguments.whole(attribute.name, value, 0, 2**40)
+    object.__setattr__(config, attribute.name, plain)
+
+
 def _optional_count(config: object, attribute: Attribute[int | None], value: object) -> None:
     if value is not None:
         plain = arguments.whole(attribute.name, value, 1, 2**31 - 1)
@@ -124,6 +129,17 @@ class RegistryConfig:
     max_waiting_bytes: int = field(default=2**26, validator=_count)
     """When the events that wait to be recorded, each with its row of about a KiB, come to this,
     further calls wait for room."""
+
+    cache_bytes: int = field(default=2**25, validator=_size)
+    """Memory for the newest events of the games that were read last, so that they are not sent
+    again to the next reader; 0 for none."""
+
+    cache_events: int = field(default=1_000, validator=_count)
+    """How many of a game's newest events are kept there, and in the replay cache if there is one.
+    """
+
+    cache_timeout: float = field(default=0.05, validator=_timeout)
+    """How long a call waits for the replay cache before it does without."""
 
     @replay_limit.validator
     def _page_fits(self, _: Attribute[int], __: object) -> None:

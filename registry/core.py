@@ -19,6 +19,7 @@ from .errors import (
 )
 from .model import GameSession, SessionState
 from .queries import queries
+from .reading import Reads
 from .storage import Payloads
 
 SESSION_COLUMNS = 9
@@ -33,6 +34,7 @@ class Core:
     config: RegistryConfig
     _database: Database
     _payloads: Payloads
+    _reads: Reads
 
     def _session(self, session_id: str) -> GameSession:
         """A session whatever its state, or `SessionNotFound`."""
@@ -61,9 +63,9 @@ class Core:
             explain()
         raise RegistryUnavailable("the session kept changing under the call; nothing was done")
 
-    def _page_limit(self, limit: int | None) -> Int8:
+    def _page_limit(self, limit: int | None) -> int:
         most = self.config.replay_limit
-        return Int8(most if limit is None else min(arguments.whole("limit", limit, 1), most))
+        return most if limit is None else min(arguments.whole("limit", limit, 1), most)
 
 
 def require_live(session: GameSession) -> None:

@@ -27,7 +27,7 @@ from .errors import (
 from .gathering import Gathering, Job
 from .model import Acknowledgement
 from .queries import queries
-from .replay import GameEvent, Replay, ReplayJson, replay_from
+from .replay import GameEvent, Replay, ReplayJson, replay_of
 from .writer import Append, Writer, record_within
 
 MOST_ACKNOWLEDGEMENTS: Final = 1000
@@ -100,6 +100,7 @@ class Log(Core):
         )
         if connection is None:
             sequence, floor = self._writer.record(append)
+            self._reads.known.recorded(game_id)
         else:
             sequence, floor = record_within(connection, append)
         self._cap(game_id, sequence, floor, 1, connection)
@@ -138,6 +139,7 @@ class Log(Core):
             return range(0)
         codecs, payloads = zip(*encoded, strict=True)
         head, floor = self._writer.record(Append(game_id, codecs, payloads))
+        self._reads.known.recorded(game_id)
         self._cap(game_id, head, floor, len(encoded), None)
         return range(head - len(encoded) + 1, head + 1)
 
@@ -165,25 +167,22 @@ class Log(Core):
 
         Concurrency: one snapshot, no lock. A reader that has seen n never later finds a new
         event at or below n. One round trip, and one more at the first sight of a compression
-        dictionary.
+        dictionary. With a replay cache one round trip to that before, of at most
+        `config.cache_timeout`. Calls of many threads share statements.
         """
         epoch = arguments.optional_uuid("epoch", epoch)
         game_id = arguments.text_id("game_id", game_id)
         sequence = arguments.whole("sequence", sequence)
-        row = self._database.row(
-            queries.fetch_events_since,
-            {"game_id": game_id, "after": Int8(sequence), "limit": self._page_limit(limit)},
-        )
-        if row is None:
+        found = self._reads.page(game_id, sequence, self._page_limit(limit))
+        if found is None:
             raise GameNotFound(game_id)
-        present, head, floor = row[:3]
-        if epoch is not None and epoch != present:
-            raise EpochMismatch(present)
-        if sequence > head:
-            raise AheadOfLog(head)
-        if sequence < floor:
-            raise HistoryPruned(floor, head)
-        return replay_from(game_id, sequence, row, self._payloads.schemes)
+        if epoch is not None and epoch != found.epoch:
+            raise EpochMismatch(found.epoch)
+        if sequence > found.head:
+            raise AheadOfLog(found.head)
+        if sequence < found.floor:
+            raise HistoryPruned(found.floor, found.head)
+        return replay_of(game_id, found, self._payloads.schemes)
 
     def fetch_events_json(
         self, game_id: str, sequence: int, *, epoch: UUID | None = None, limit: int | None = None
@@ -282,6 +281,8 @@ class Log(Core):
             if reached is not None:
                 pruned += deleted
                 if not more:
+                    if pruned:
+                        self._reads.known.pruned(game_id, floor)
                     return Acknowledgement(reached, floor, pruned)
                 continue
             self._check_acting(session_id, generation)
@@ -327,6 +328,7 @@ class Log(Core):
                 raise AheadOfLog(head)
             pruned += int(deleted)
             if floor is not None and floor >= through:
+                self._reads.known.pruned(game_id, floor)
                 return pruned
 
     def end_game(self, game_id: str) -> None:
@@ -367,6 +369,7 @@ class Log(Core):
             if not rows:
                 raise GameNotFound(game_id)
             ended = bool(rows[0][0])
+        self._reads.known.forget(game_id)
 
     def _acknowledge(self, job: Job) -> Row:
         """Acknowledges for one session, and prunes."""

@@ -25,6 +25,7 @@ class Queries:
     configure: bytes
     end_game: bytes
     fetch_dictionaries: bytes
+    fetch_events_batch: bytes
     fetch_events_since: bytes
     find_session: bytes
     get_session: bytes

@@ -19,11 +19,13 @@ from uuid import UUID
 from attrs import field, frozen
 
 from . import document
-from .errors import LogCorrupted, PayloadUnreadable
+from .errors import PayloadUnreadable
 from .payloads import JSON, RAW, decode, decode_all, encode
+from .runs import Found, Source
 from .zstd import Schemes, expanded, why_unreadable
 
 T = TypeVar("T")
+
 
 # What damaged rows raise; it shows the payload.
 _UNREADABLE: Final = ValueError, KeyError, RecursionError
@@ -172,6 +174,9 @@ class Replay:
     """Which log these sequences belong to; the client keeps it beside its position."""
     more: bool
     """Whether events follow this page."""
+    source: Source = field(default="database", eq=False)
+    """Where the events came from: "cache" if the replay cache had them, all but the latest maybe.
+    The position of the log is from the database at any rate."""
 
     if not TYPE_CHECKING:
 
@@ -205,36 +210,19 @@ class Replay:
         )
 
 
-def replay_from(
-    game_id: str, after: int, row: Sequence[Any], schemes: Callable[[Sequence[int]], Schemes]
-) -> Replay:
-    """A page from the columns `epoch, head, floor, sequences, times, codecs, payloads`.
-
-    The times are 8 bytes each: psycopg would take longer for them than for all the rest.
-
-    The page has to go on from `after` without a hole; anything else is `LogCorrupted`. `schemes`
-    says what compressed payloads are read by.
-    """
-    epoch, head, floor, sequences, times, codecs, payloads = row
-    if sequences is None:
-        sequences, times, codecs, payloads = [], b"", [], []
-        if after < head:
-            raise LogCorrupted(game_id, after)
-    expected = range(after + 1, after + 1 + len(sequences))
-    if sequences != list(expected):
-        for sequence, right in zip(sequences, expected, strict=True):
-            if sequence != right:
-                raise LogCorrupted(game_id, right - 1)
-    if sequences and sequences[-1] > head:
-        raise LogCorrupted(game_id, head)
-    counted = struct.unpack(f"!{len(sequences)}q", times)
-    found = schemes(codecs) if max(codecs, default=RAW) > JSON else {}
+def replay_of(game_id: str, found: Found, schemes: Callable[[Sequence[int]], Schemes]) -> Replay:
+    """A page of what was found. `schemes` says what compressed payloads are read by."""
+    run = found.run
+    codecs = run.codecs
+    counted = struct.unpack(f"!{len(codecs)}q", run.times)
+    used = schemes(codecs) if max(codecs, default=RAW) > JSON else {}
     replay = Replay.__new__(Replay)
     replay.__dict__.update(
-        head=head,
-        floor=floor,
-        epoch=epoch,
-        more=after + len(sequences) < head,
-        _page=Page(game_id, expected, counted, codecs, payloads, found),
+        head=found.head,
+        floor=found.floor,
+        epoch=found.epoch,
+        more=run.end < found.head,
+        source=found.source,
+        _page=Page(game_id, range(run.begin + 1, run.end + 1), counted, codecs, run.payloads, used),
     )
     return replay

@@ -8,11 +8,16 @@ from .errors import RegistryError
 
 _PACKAGE = Path(__file__).resolve().parent
 # Folder in the installed package: the same folder in a checkout (and an editable install).
-_CHECKOUT = {"sql": "sql", "migrations": "migrations", "demo/data": "examples/data"}
+_CHECKOUT = {
+    "sql": "sql",
+    "lua": "lua",
+    "migrations": "migrations",
+    "demo/data": "examples/data",
+}
 
 
 def folder(name: str) -> Path:
-    """The folder `name`: "sql", "migrations" or "demo/data".
+    """The folder `name`: "sql", "lua", "migrations" or "demo/data".
 
     An installed package has its own copy and that one wins. Raises `RegistryError` when the
     folder is in neither place, which means a broken installation. Safe from any thread.

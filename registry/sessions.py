@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from psycopg.types.numeric import Int8
 
 from . import arguments
-from .arrays import Array, bigint_array, bytea_array, text_array, uuid_array
+from .arrays import Array, bigint_array, text_array, uuid_array
 from .core import (
     SESSION_COLUMNS,
     Core,
@@ -28,23 +28,21 @@ from .errors import (
     TokenReused,
 )
 from .gathering import Gathering, Job
-from .model import Continuity, GameSession, Heartbeats, IssuedSession, Resumption
+from .model import GameSession, Heartbeats, IssuedSession, Resumption
 from .queries import queries
-from .replay import replay_from
+from .replay import replay_of
+from .resuming import Resumptions, Takeover
 from .tokens import ResumeToken, new_secret
 
 MOST_BEATS: Final = 1000
 """In one statement."""
-
-MOST_PAGES: Final = 16
-"""Replays of the largest size that one statement returns."""
 
 
 class Sessions(Core):
     """The part of the registry that knows who is connected."""
 
     _beats: Gathering
-    _resumptions: Gathering
+    _resumptions: Resumptions
 
     def _gather_sessions(self) -> None:
         """Lets calls of many threads share statements."""
@@ -57,14 +55,8 @@ class Sessions(Core):
             columns=_beats,
             most_weight=MOST_BEATS,
         )
-        self._resumptions = Gathering(
-            self._database,
-            self.config,
-            name="registry-resumptions",
-            alone=self._take_over,
-            query=queries.resume_batch,
-            columns=_resumptions,
-            most_weight=MOST_PAGES * self.config.replay_limit,
+        self._resumptions = Resumptions(
+            self._database, self.config, self._reads, insist=self._insist_on_resuming
         )
 
     def issue_resume_token(
@@ -183,38 +175,20 @@ class Sessions(Core):
         """
         presented = ResumeToken.parse(token)
         most = self._page_limit(limit)
-        after = Int8(arguments.whole("after", after))
+        after = arguments.whole("after", after)
         epoch = arguments.optional_uuid("epoch", epoch)
         salt = secrets.token_bytes(32)
         successor = presented.successor(salt)
-        proof = presented.prove()
-        job = {
-            "game_id": presented.game_id,
-            "id": presented.session_uuid,
-            "nonce": proof.nonce,
-            "blinded": proof.blinded,
-            "salt": salt,
-            "next_hash": successor.hash,
-            "after": after,
-            "epoch": epoch,
-            "limit": most,
-            "presented": presented,
-        }
-        row = self._resumptions.row(f"{presented.game_id}/{presented.session_uuid.hex}", job, most)
+        job = Takeover(presented, salt, successor.hash, after, epoch, most)
+        row, found = self._resumptions.take_over(job)
         session = session_from(row[:SESSION_COLUMNS])
-        salt_in_force, *page = row[SESSION_COLUMNS:]
-        log_epoch, head, floor = page[:3]
-        if after > head or (epoch is not None and epoch != log_epoch):
-            continuity, begin, missed = Continuity.RESET, floor, floor
-        elif after < floor:
-            continuity, begin, missed = Continuity.GAP, floor, floor - after
-        else:
-            continuity, begin, missed = Continuity.CONTINUOUS, after, 0
+        salt_in_force = row[SESSION_COLUMNS]
+        continuity, _, missed = job.begins(found.epoch, found.head, found.floor)
         if salt_in_force is None:
             successor = presented
         elif salt_in_force != salt:  # repeated: the token that was given before
             successor = presented.successor(salt_in_force)
-        replay = replay_from(session.game_id, begin, page, self._payloads.schemes)
+        replay = replay_of(session.game_id, found, self._payloads.schemes)
         return Resumption(session, successor.text, continuity, missed, replay)
 
     def heartbeat(self, session_id: str, *, generation: int | None = None) -> GameSession:
@@ -373,9 +347,8 @@ class Sessions(Core):
         explain = partial(self._check_acting, session_id, job["generation"])
         return self._insist(queries.heartbeat, job, explain)
 
-    def _take_over(self, job: Job) -> Row:
-        """Takes one session over, and waits for it."""
-        return self._insist(queries.resume, job, partial(self._refuse, job["presented"]))
+    def _insist_on_resuming(self, params: Params, presented: ResumeToken) -> Row:
+        return self._insist(queries.resume, params, partial(self._refuse, presented))
 
     def _standing(self, token: ResumeToken) -> tuple[GameSession, str]:
         """A token's session and whether it is 'valid', 'retired' or 'displaced' there.
@@ -433,19 +406,4 @@ def _beats(jobs: Sequence[Job]) -> dict[str, Array]:
         "game_ids": text_array([job["game_id"] for job in jobs]),
         "ids": uuid_array([job["id"] for job in jobs]),
         "generations": bigint_array([job["generation"] for job in jobs]),
-    }
-
-
-def _resumptions(jobs: Sequence[Job]) -> dict[str, Array]:
-    """What resume_batch.sql needs."""
-    return {
-        "game_ids": text_array([job["game_id"] for job in jobs]),
-        "ids": uuid_array([job["id"] for job in jobs]),
-        "nonces": bytea_array([job["nonce"] for job in jobs]),
-        "blinded": bytea_array([job["blinded"] for job in jobs]),
-        "salts": bytea_array([job["salt"] for job in jobs]),
-        "next_hashes": bytea_array([job["next_hash"] for job in jobs]),
-        "afters": bigint_array([job["after"] for job in jobs]),
-        "epochs": uuid_array([job["epoch"] for job in jobs]),
-        "limits": bigint_array([job["limit"] for job in jobs]),
     }

@@ -1,16 +1,16 @@
--- Takes many sessions over, each as resume.sql does: next generation, beat, token rotated, and the
--- first page of what its client missed.
--- Returns a row (place in ids, then as resume.sql) for each session that it took over. The others
--- are locked by somebody, or their tokens open no live session.
+-- Takes many sessions over, each as resume.sql does: next generation, beat, token rotated; and reads
+-- the first pages of what their clients missed. Those of one game share a page where they overlap.
+-- Returns a row (place in ids, then as resume.sql) for each session that it took over; of those with
+-- the same page only the first has the events. The other sessions are locked by somebody, or their
+-- tokens open no live session.
 -- Locks the sessions' rows, without waiting.
 -- Indexes: game_session_pkey, game_pkey, lineage_pkey, game_event_pkey.
 WITH asked AS MATERIALIZED (
     SELECT *
     FROM unnest(%(game_ids)s::text[], %(ids)s::uuid[], %(nonces)s::bytea[], %(blinded)s::bytea[],
-                %(salts)s::bytea[], %(next_hashes)s::bytea[], %(afters)s::bigint[],
-                %(epochs)s::uuid[], %(limits)s::bigint[])
+                %(salts)s::bytea[], %(next_hashes)s::bytea[], %(pages)s::integer[])
              WITH ORDINALITY
-             AS asked (game_id, id, nonce, blinded, salt, next_hash, after, epoch, most, place)
+             AS asked (game_id, id, nonce, blinded, salt, next_hash, page, place)
 ),
 opened AS MATERIALIZED (
     SELECT asked.*
@@ -37,33 +37,45 @@ taken AS (
         )
     FROM opened
     WHERE s.game_id = opened.game_id AND s.id = opened.id
-    RETURNING opened.place, opened.after, opened.epoch, opened.most, s.*
+    RETURNING opened.place, opened.page, s.*
+),
+page AS MATERIALIZED (
+    SELECT wanted.page, wanted.first, log.*, event.*
+    FROM (
+        SELECT page, min(place) AS first, min(game_id) AS game_id,
+               (%(afters)s::bigint[])[page] AS after, (%(epochs)s::uuid[])[page] AS epoch,
+               (%(limits)s::bigint[])[page] AS most
+        FROM taken
+        GROUP BY page
+    ) AS wanted
+    JOIN LATERAL (
+        SELECT known_epoch(game.epoch, (SELECT mark FROM lineage_mark)), head, floor
+        FROM game
+        WHERE game.game_id = wanted.game_id
+    ) AS log ON true
+    CROSS JOIN LATERAL (
+        SELECT array_agg(sequence) AS sequences,
+               string_agg(timestamptz_send(recorded_at), '') AS times,
+               array_agg(codec) AS codecs, array_agg(payload) AS payloads
+        FROM (
+            SELECT sequence, recorded_at, codec, payload
+            FROM game_event
+            WHERE game_event.game_id = wanted.game_id
+              AND sequence > CASE
+                  WHEN wanted.after BETWEEN log.floor AND log.head
+                       AND (wanted.epoch IS NULL OR wanted.epoch = log.known_epoch)
+                  THEN wanted.after ELSE log.floor END
+            ORDER BY sequence
+            LIMIT wanted.most
+        ) AS event
+    ) AS event
 )
 SELECT taken.place,
        taken.id, taken.game_id, taken.user_id, taken.generation, taken.last_acknowledged,
        taken.created_at, taken.heartbeat_at, taken.expires_at, 'live',
        taken.token_salt,
-       log.known_epoch, log.head, log.floor,
-       page.sequences, page.times, page.codecs, page.payloads
+       page.known_epoch, page.head, page.floor,
+       CASE WHEN first = place THEN sequences END, CASE WHEN first = place THEN times END,
+       CASE WHEN first = place THEN codecs END, CASE WHEN first = place THEN payloads END
 FROM taken
-JOIN LATERAL (
-    SELECT known_epoch(game.epoch, (SELECT mark FROM lineage_mark)), head, floor
-    FROM game
-    WHERE game.game_id = taken.game_id
-) AS log ON true
-CROSS JOIN LATERAL (
-    SELECT array_agg(sequence) AS sequences,
-           string_agg(timestamptz_send(recorded_at), '') AS times,
-           array_agg(codec) AS codecs, array_agg(payload) AS payloads
-    FROM (
-        SELECT sequence, recorded_at, codec, payload
-        FROM game_event
-        WHERE game_event.game_id = taken.game_id
-          AND sequence > CASE
-              WHEN taken.after BETWEEN log.floor AND log.head
-                   AND (taken.epoch IS NULL OR taken.epoch = log.known_epoch)
-              THEN taken.after ELSE log.floor END
-        ORDER BY sequence
-        LIMIT taken.most
-    ) AS event
-) AS page
+JOIN page ON page.page = taken.page

@@ -46,6 +46,11 @@ def empty(conninfo: str) -> None:
             connection.execute(f"DELETE FROM {table}".encode())
 
 
+def as_just_opened(registry: GameSessionRegistry) -> None:
+    """Has a registry read again what it has read, for a test that changes rows by hand."""
+    registry._reads.known.close()
+
+
 def dump(conninfo: str) -> dict[str, list[tuple[Any, ...]]]:
     """All that callers have put into the tables."""
     with psycopg.connect(conninfo) as connection:

@@ -83,11 +83,9 @@ BUGS: Final = [
         [
             (
                 "registry/sessions.py",
-                "        return self._insist(queries.resume, job, partial(self._refuse, "
-                'job["presented"]))',
-                '        self._refuse(job["presented"])\n'
-                "        return self._insist(queries.resume, job, partial(self._refuse, "
-                'job["presented"]))',
+                "        return self._insist(queries.resume, params, ",
+                "        self._refuse(presented)\n"
+                "        return self._insist(queries.resume, params, ",
             ),
             (
                 "sql/resume.sql",

@@ -51,7 +51,8 @@ from registry import (
 )
 
 Registry = GameSessionRegistry
-CONFIG = RegistryConfig(on_token_reuse="refuse", lock_timeout=0.3, pool_min_size=1)
+# Nothing is remembered: rows are changed by hand.
+CONFIG = RegistryConfig(cache_bytes=0, on_token_reuse="refuse", lock_timeout=0.3, pool_min_size=1)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from probes import (
     PATIENCE,
+    as_just_opened,
     at_once,
     configured,
     dump,
@@ -627,6 +628,7 @@ def test_a_page_is_refused_alike_as_events_and_as_json(
         with pytest.raises(InvalidArgument):
             fetch("chess", 4, **bad)
     rows(conninfo, "DELETE FROM game_event WHERE sequence = 7")
+    as_just_opened(registry)
     with pytest.raises(LogCorrupted) as corrupted:
         fetch("chess", 4)
     assert corrupted.value.sequence == 6

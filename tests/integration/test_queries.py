@@ -218,10 +218,18 @@ def acknowledge_batch(each: list[Params]) -> Params:
 
 
 def resume_batch(each: list[Params]) -> Params:
-    return together(
-        each, game_ids="game_id", ids="id", nonces="nonce", blinded="blinded", salts="salt",
-        next_hashes="next_hash", afters="after", epochs="epoch", limits="limit",
-    )  # fmt: skip
+    """Each with a page of its own."""
+    return {
+        **together(
+            each, game_ids="game_id", ids="id", nonces="nonce", blinded="blinded", salts="salt",
+            next_hashes="next_hash", afters="after", epochs="epoch", limits="limit",
+        ),
+        "pages": list(range(1, len(each) + 1)),
+    }  # fmt: skip
+
+
+def fetch_batch(each: list[Params]) -> Params:
+    return together(each, game_ids="game_id", afters="after", limits="limit")
 
 
 def events(game: int, first: int, last: int) -> Rows:
@@ -391,6 +399,22 @@ CASES = [
         },
     ),
     Case(query="fetch_dictionaries", use="any", params=lambda s: {"ids": [1, 2]}),
+    Case(
+        query="fetch_events_batch",
+        use="pages of many games",
+        params=lambda s: fetch_batch(
+            [fetch(n * 7 % s.games, s.floor(n * 7 % s.games)) for n in range(50)]
+        ),
+        rows=50 * 2 * BATCH,
+        buffers=50 * 2 * BATCH,
+    ),
+    Case(
+        query="fetch_events_batch",
+        use="the middle and the head of a long log",
+        params=lambda s: fetch_batch([fetch(HOT, middle(s, HOT)), fetch(HOT, s.head(HOT))]),
+        rows=BATCH + 3,
+        buffers=2 * BATCH,
+    ),
     Case(
         query="fetch_events_since",
         use="a quiet game from its floor",
@@ -700,6 +724,17 @@ CASES = [
             for n in range(50)
             if n % 5 and n * 7 % s.games < s.games * 0.99
         },
+    ),
+    Case(
+        query="resume_batch",
+        use="of one game, with one page",
+        params=lambda s: {
+            **resume_batch([resume(HOT, player, middle(s, HOT)) for player in range(3)]),
+            "pages": [1, 1, 1],
+        },
+        rows=2 * BATCH,
+        buffers=2 * BATCH,
+        locks=lambda s: {session_name(HOT, player) for player in range(3)},
     ),
     Case(
         query="resume_batch",

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from probes import configured, empty, hold_game, hold_session, rows, value
+from probes import as_just_opened, configured, empty, hold_game, hold_session, rows, value
 from relay import relayed
 from support import wait_until
 
@@ -157,6 +157,7 @@ def a_session_with_failures(
             rows(conninfo, f"ALTER TABLE hidden RENAME TO {table}")
     damage = "UPDATE game_event SET payload = substr(payload, 1, 30) WHERE sequence = 1"
     rows(conninfo, damage)
+    as_just_opened(registry)
     yield "a damaged payload", outcome(lambda: registry.fetch_events_since("chess", 0).events)
     yield "a damaged payload unread", outcome(lambda: registry.fetch_events_since("chess", 0))
     with configured(conninfo, compression="zstd") as dense:
@@ -165,6 +166,7 @@ def a_session_with_failures(
         yield "compressed as JSON", outcome(lambda: dense.fetch_events_json("dense", 0))
         for broken in ("substr(payload, 2)", f"convert_to('{PAYLOAD}', 'UTF8')"):
             rows(conninfo, f"UPDATE game_event SET payload = {broken} WHERE game_id = 'dense'")
+            as_just_opened(dense)
             for fetch in (dense.fetch_events_json, lambda *a: dense.fetch_events_since(*a).events):
                 yield "a damaged frame", outcome(lambda fetch=fetch: fetch("dense", 0))
     # A row that a constraint refuses: the server's own message quotes it.

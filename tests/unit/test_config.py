@@ -10,7 +10,14 @@ import pytest
 from registry import GameSessionRegistry, InvalidArgument, RegistryConfig
 from registry.arguments import LONGEST
 
-SECONDS = ["session_ttl", "replay_retention", "pool_timeout", "statement_timeout", "lock_timeout"]
+SECONDS = [
+    "session_ttl",
+    "replay_retention",
+    "pool_timeout",
+    "statement_timeout",
+    "lock_timeout",
+    "cache_timeout",
+]
 COUNTS = [
     "max_events_per_game",
     "max_payload_bytes",
@@ -19,6 +26,7 @@ COUNTS = [
     "pool_min_size",
     "pool_max_size",
     "max_waiting_bytes",
+    "cache_events",
 ]
 LIMITS = ["max_sessions_per_game", "max_sessions_per_user"]
 
@@ -31,7 +39,7 @@ def test_the_defaults_are_what_the_documents_say() -> None:
 
 
 def test_these_tests_know_every_setting_of_a_kind() -> None:
-    kinds = {"float": SECONDS, "int": COUNTS, "int | None": LIMITS}
+    kinds = {"float": SECONDS, "int": [*COUNTS, "cache_bytes"], "int | None": LIMITS}
     for kind, names in kinds.items():
         assert {f.name for f in attrs.fields(RegistryConfig) if f.type == kind} == set(names)
 
@@ -77,6 +85,14 @@ def test_the_largest_page_has_to_fit_into_a_message() -> None:
 def test_counts_out_of_bounds_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InvalidArgument, match=f"^{name} must"):
         RegistryConfig(**{name: value})
+
+
+def test_the_memory_for_replays_may_be_none_at_all() -> None:
+    for value in (0, 2**40):
+        assert RegistryConfig(cache_bytes=value).cache_bytes == value
+    for wrong in (-1, 2**40 + 1, 1.0, True, None, "5"):
+        with pytest.raises(InvalidArgument, match=r"^cache_bytes must"):
+            RegistryConfig(cache_bytes=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -29,7 +29,8 @@ from registry import (
 )
 from registry.document import Row, Standing, standard
 from registry.payloads import JSON, RAW, decode, encode
-from registry.replay import replay_from as make_replay
+from registry.replay import replay_of
+from registry.runs import Found, run_from
 
 EPOCH = UUID("12345678-1234-5678-1234-567812345678")
 AT = datetime(2024, 5, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)
@@ -57,7 +58,11 @@ def stored(payloads: list[Any], after: int = 4, more: int = 0) -> tuple[Any, ...
 
 
 def replay_from(game_id: str, after: int, row: tuple[Any, ...]) -> Replay:
-    return make_replay(game_id, after, row, lambda codecs: {})
+    return replay_of(
+        game_id,
+        Found(row[0], row[1], row[2], run_from(game_id, after, row), "database"),
+        lambda codecs: {},
+    )
 
 
 def page(payloads: list[Any], more: int = 0) -> Replay:

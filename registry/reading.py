@@ -1,0 +1,215 @@
+"""Pages of logs: of many threads in one statement, those of one game read once.
+
+What a cache has of a game need not be sent by the database: it is asked for the events after that,
+and for the epoch, head and floor in any case. An event of an epoch never changes, so what the
+cache has of the present epoch, above the floor, is what the database would have sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import define, frozen
+from psycopg.types.numeric import Int8
+
+from .arrays import bigint_array, text_array
+from .combining import Batch, Call, Combiner
+from .config import RegistryConfig
+from .database import Database, Refused, Row
+from .errors import InvalidArgument, LogCorrupted
+from .keeping import Keeper, ReplayCache
+from .queries import queries
+from .recent import Recent
+from .runs import Found, Position, Run, run_from
+
+K = TypeVar("K", bound=Hashable)
+M = TypeVar("M")
+
+MOST_PAGES: Final = 16
+"""Full ones in one statement."""
+
+
+@frozen
+class _Job:
+    game_id: str
+    after: int
+    most: int
+
+
+_Call = Call[_Job, "Found | None"]
+
+
+class Reads:
+    """Reads pages, and remembers them. Safe to share between threads."""
+
+    def __init__(
+        self, database: Database, config: RegistryConfig, cache: ReplayCache | None
+    ) -> None:
+        self._database = database
+        self.known = Recent(config) if cache is None else Keeper(cache, config, self.refresh)
+        self._longest = 2 * config.replay_limit
+        self.combiner: Combiner[_Job, Found | None] = Combiner(
+            self._alone,
+            self._together,
+            name="registry-reads",
+            most_waiting=1000 * MOST_PAGES * config.replay_limit,
+            most_weight=MOST_PAGES * config.replay_limit,
+            config=config,
+        )
+
+    def page(self, game_id: str, after: int, most: int) -> Found | None:
+        """The events of a game after a sequence, at most so many; None if there is no game."""
+        return self.combiner.call(game_id, _Job(game_id, after, most), most)
+
+    def _alone(self, job: _Job) -> Found | None:
+        position = job.after, job.most
+        known = self.known.find({job.game_id: position}).get(job.game_id)
+        return self.read(job.game_id, position, known)
+
+    def read(self, game_id: str, position: Position, known: Run | None = None) -> Found | None:
+        """Reads a page, but for what is known of it."""
+        after, most = rest(position, known)
+        row = self._database.row(
+            queries.fetch_events_since,
+            {"game_id": game_id, "after": Int8(after), "limit": Int8(most)},
+        )
+        if row is None:
+            return None
+        if known and known.epoch != row[0]:
+            self.known.forget(game_id)
+            return self.read(game_id, position)
+        return self.found(game_id, known, after, row).part(*position)
+
+    def found(self, game_id: str, known: Run | None, begin: int, row: Row) -> Found:
+        """What is known, and after that what the database sent.
+
+        Args:
+            known: of the row's epoch.
+            begin: the sequence before the row's events.
+            row: the columns `epoch, head, floor, sequences, times, codecs, payloads`.
+        """
+        epoch, head, floor = row[:3]
+        if not floor <= begin <= head:
+            return Found(epoch, head, floor, Run.empty(epoch, begin), "database")
+        run = run_from(game_id, begin, row)
+        self.known.learn(game_id, head, run)
+        if known is None or known.end != begin:  # pruned meanwhile
+            return Found(epoch, head, floor, run, "database")
+        return Found(epoch, head, floor, known.then(run), "cache")
+
+    def refresh(self, positions: Mapping[str, Position]) -> None:
+        """Reads what is new of some games, to be learned."""
+        rows = self._rows([(game, *position) for game, position in positions.items()])
+        for place, (game_id, (after, _)) in enumerate(positions.items(), 1):
+            row = rows.get(place)
+            if row is None or row[1] < after:
+                self.known.forget(game_id)
+            else:
+                with suppress(LogCorrupted):
+                    self.found(game_id, None, max(after, row[2]), row)
+
+    def _rows(self, asked: Sequence[tuple[str, int, int]]) -> Mapping[int, Row]:
+        """The rows of some games, by their places."""
+        rows = self._database.rows(
+            queries.fetch_events_batch,
+            {
+                "game_ids": text_array([game_id for game_id, _, _ in asked]),
+                "afters": bigint_array([after for _, after, _ in asked]),
+                "limits": bigint_array([most for _, _, most in asked]),
+            },
+        )
+        return {row[0]: row[1:] for row in rows}
+
+    def _together(self, batch: Batch[_Job, Found | None], _: bool) -> Collection[str]:
+        calls = [call for calls in batch.values() for call in calls]
+        for call in calls:
+            call.left_alone = True
+        pages = share(
+            calls,
+            lambda call: call.job.game_id,
+            lambda call: (call.job.after, call.job.most),
+            self._longest,
+        )
+        known = self.known.find(widest((page.key, page) for page in pages))
+        # One call that the server does not take must not fail the others.
+        with suppress(Refused, InvalidArgument):
+            self._share(pages, [page.of(known.get(page.key)) for page in pages])
+        return ()
+
+    def _share(self, pages: Sequence[Shared[str, _Call]], known: Sequence[Run | None]) -> None:
+        """Reads the pages, and gives each call its part."""
+        asked = [
+            (page.key, *rest((page.after, page.most), run))
+            for page, run in zip(pages, known, strict=True)
+        ]
+        rows = self._rows(asked)
+        for place, (page, run) in enumerate(zip(pages, known, strict=True), 1):
+            row = rows.get(place)
+            found = None
+            if row is not None:
+                if run and run.epoch != row[0]:
+                    self.known.forget(page.key)
+                    continue
+                try:
+                    found = self.found(page.key, run, max(asked[place - 1][1], row[2]), row)
+                except LogCorrupted:
+                    continue
+            for call in page.members:
+                call.answer = found and found.part(call.job.after, call.job.most)
+                call.left_alone = False
+
+
+@define
+class Shared(Generic[K, M]):
+    """A page for several that want overlapping ones of the same log."""
+
+    key: K
+    after: int
+    most: int
+    members: list[M]
+
+    def of(self, known: Run | None) -> Run | None:
+        """What is known of this page."""
+        if known is None or not known.begin <= self.after < known.end:
+            return None
+        return known.part(self.after, self.most)
+
+
+def share(
+    members: Iterable[M],
+    key: Callable[[M], K],
+    position: Callable[[M], Position],
+    longest: int,
+) -> list[Shared[K, M]]:
+    """The pages to read for all, those of one key in order and none over the longest."""
+    pages: dict[K, list[Shared[K, M]]] = {}
+    for member in sorted(members, key=position):
+        after, most = position(member)
+        ours = pages.setdefault(key(member), [])
+        if ours:
+            page = ours[-1]
+            reach = max(page.most, after + most - page.after)
+            if after <= page.after + page.most and reach <= longest:
+                page.most = reach
+                page.members.append(member)
+                continue
+        ours.append(Shared(key(member), after, most, [member]))
+    return [page for ours in pages.values() for page in ours]
+
+
+def rest(position: Position, known: Run | None) -> Position:
+    """What to ask the database for: one event at least, so that a hole there shows."""
+    after, most = position
+    return position if known is None else (known.end, max(1, after + most - known.end))
+
+
+def widest(pages: Iterable[tuple[str, Shared[Any, Any]]]) -> dict[str, Position]:
+    """What all pages of a game together have to know."""
+    wanted: dict[str, Position] = {}
+    for game_id, page in pages:
+        after, most = wanted.get(game_id, (page.after, page.most))
+        begin, end = min(after, page.after), max(after + most, page.after + page.most)
+        wanted[game_id] = begin, end - begin
+    return wanted
