@@ -151,12 +151,20 @@ def test_connecting_is_bounded_when_no_server_is_there(tmp_path: Path) -> None:
 
 
 @contextmanager
-def frozen(server_process: int) -> Iterator[None]:
-    os.kill(server_process, signal.SIGSTOP)
+def only_backend_frozen(conninfo: str) -> Iterator[None]:
+    """Stops the one that serves a registry. In the end it does what it was sent, and ends."""
+    ((pid,),) = rows(
+        conninfo,
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    )
+    os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(server_process, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+    # Else it might do that in the next test.
+    wait_until(lambda: not rows(conninfo, "SELECT FROM pg_stat_activity WHERE pid = %s", [pid]))
 
 
 @pytest.fixture
@@ -168,15 +176,6 @@ def of_this_machine() -> None:
 FROZEN = RegistryConfig(
     lock_timeout=0.2, statement_timeout=0.5, pool_timeout=1, pool_min_size=1, pool_max_size=1
 )
-
-
-def only_backend(conninfo: str) -> int:
-    ((pid,),) = rows(
-        conninfo,
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-    )
-    return int(pid)
 
 
 @pytest.mark.usefixtures("of_this_machine")
@@ -199,7 +198,7 @@ def test_a_frozen_server_process_is_given_up(conninfo: str, opened: Opener, call
             "cleanup": registry.cleanup_expired_sessions,
         }
         bound = FROZEN.pool_timeout + FROZEN.statement_timeout + GRACE
-        with frozen(only_backend(conninfo)):
+        with only_backend_frozen(conninfo):
             refused_within(bound, calls[call])
 
 
@@ -207,7 +206,7 @@ def test_a_frozen_server_process_is_given_up(conninfo: str, opened: Opener, call
 def test_the_calls_after_it_go_on_beside_a_frozen_server_process(conninfo: str) -> None:
     with owned(conninfo, FROZEN) as registry:
         registry.record_event("chess", 1)
-        with frozen(only_backend(conninfo)):
+        with only_backend_frozen(conninfo):
             event_id = uuid4()
             refused_within(4, lambda: registry.record_event("chess", 2, event_id=event_id))
             assert registry.fetch_events_since("chess", 0).head == 1
