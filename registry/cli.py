@@ -31,7 +31,7 @@ COMMANDS: Final = {
 }
 """For each command its module, loaded when it is called, and what `--help` says of it."""
 
-EXTRAS: Final = {"chess": "demo", "rich": "demo"}
+EXTRAS: Final = {"chess": "demo", "redis": "redis", "rich": "demo"}
 """Packages that a plain installation lacks, and the extra that brings each."""
 
 

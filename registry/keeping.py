@@ -102,7 +102,12 @@ class Keeper(Recent):
     def find(self, wanted: Mapping[str, Position]) -> dict[str, Run]:
         """Of each game the next events after a sequence, as far as memory or the cache has them."""
         found = super().find(wanted)
-        missing = {game: position for game, position in wanted.items() if game not in found}
+        # What is behind the end of what is in memory, the database sends in any case.
+        missing = {
+            game: position
+            for game, position in wanted.items()
+            if game not in found and not ((run := self.whole(game)) and position[0] >= run.begin)
+        }
         if missing:
             for game, run in self._cache.read(missing, self._config.cache_timeout).items():
                 super().learn(game, run.end, run)

@@ -14,6 +14,7 @@ from ..api import GameSessionRegistry
 from ..config import RegistryConfig
 from ..embedded import EmbeddedPostgres
 from ..errors import RegistryError
+from ..keeping import ReplayCache
 from ..resources import folder
 from .games import Game, GameBook
 from .tally import Count, Tally
@@ -54,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "there (default: a server of its own, gone afterwards)",
     )
     parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="keep the newest events in this Redis too (default: in memory alone)",
+    )
+    parser.add_argument(
         "--run",
         default="london-1851",
         metavar="NAME",
@@ -82,7 +88,8 @@ def _run(args: argparse.Namespace, tally: Tally, view: View) -> int:
     games = _read(args, view)
     with (
         _database(args.database, args.run, view) as conninfo,
-        GameSessionRegistry.connect(conninfo, config=CONFIG) as registry,
+        _cache(args.redis) as cache,
+        GameSessionRegistry.connect(conninfo, config=CONFIG, cache=cache) as registry,
         Tournament(
             registry,
             tally,
@@ -153,6 +160,17 @@ def _database(given: str | None, run: str, view: View) -> Iterator[str]:
                 "wait for its end, or give this one another name"
             ) from None
         yield given
+
+
+@contextmanager
+def _cache(url: str | None) -> Iterator[ReplayCache | None]:
+    if url is None:
+        yield None
+        return
+    from ..cache import RedisReplayCache
+
+    with RedisReplayCache(url) as cache:
+        yield cache
 
 
 def _rows(played: list[Played], tally: Tally, duration: float) -> list[Row]:

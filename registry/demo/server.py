@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..model import GameSession, Resumption
 from .room import PAGE, Guest, Room, as_message
+from .tally import Count, Tally
 from .wire import Connection, Cut, Message, Seat
 
 ARBITER = "arbiter"
@@ -42,9 +43,13 @@ class GameServer:
     """Serves any number of games. Its methods are safe from any thread."""
 
     def __init__(
-        self, registry: GameSessionRegistry, on_failure: Callable[[BaseException], None]
+        self,
+        registry: GameSessionRegistry,
+        tally: Tally,
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self.registry = registry
+        self.tally = tally
         self._on_failure = on_failure
         self._rooms: dict[str, Room] = {}
         self._passwords: dict[tuple[str, str], str] = {}
@@ -189,6 +194,7 @@ class Visit:
             limit=PAGE,
         )
         session, replay = resumption.session, resumption.replay
+        self._server.tally.add(Count.CACHED, replay.source == "cache")
         self._resumption = resumption
         self._reply(
             request,

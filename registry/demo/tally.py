@@ -18,6 +18,7 @@ class Count(Enum):
     HALVES = "  in the middle of a line"
     AUTHENTICATIONS = "authentications"
     RESUMES = "resumes"
+    CACHED = "  of which the events were known"
     TWINS = "twin resumes"
     THEFTS = "thefts refused"
     FORGERIES = "forgeries refused"

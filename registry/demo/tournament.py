@@ -65,7 +65,7 @@ class Tournament:
         self._seed = seed
         self._drop_rate = drop_rate
         self._failures: list[BaseException] = []
-        self._server = GameServer(registry, self._fail)
+        self._server = GameServer(registry, tally, self._fail)
         self._network = Network(self._server.accept)
         self._intruders = Intruders(self._network, tally)
         self._tables = ThreadPoolExecutor(at_once, "table")
