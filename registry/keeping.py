@@ -92,6 +92,7 @@ class Keeper(Recent):
         self._grown: dict[str, None] = {}
         self._gone: dict[str, None] = {}
         self._trims: dict[str, int] = {}
+        self._had: dict[str, _Given] = {}
         self._bell = allocate_lock()  # locked: not rung
         self._bell.acquire()
         self._hiring = threading.Lock()  # for what follows
@@ -111,6 +112,7 @@ class Keeper(Recent):
         if missing:
             for game, run in self._cache.read(missing, self._config.cache_timeout).items():
                 super().learn(game, run.end, run)
+                self._had[game] = _Given(run.epoch, run.begin, run.end)
             found.update(super().find(missing))
         return found
 
@@ -187,6 +189,8 @@ class Keeper(Recent):
         gone, self._gone = self._gone, {}
         learned, self._learned = self._learned, {}
         trims, self._trims = self._trims, {}
+        had, self._had = self._had, {}
+        self._given.update(had.copy())
         gone = dict(gone)
         for game in gone:
             self._given.pop(game, None)

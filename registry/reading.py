@@ -92,12 +92,12 @@ class Reads:
         """
         epoch, head, floor = row[:3]
         if not floor <= begin <= head:
-            return Found(epoch, head, floor, Run.empty(epoch, begin), "database")
+            return Found(epoch, head, floor, Run.empty(epoch, begin))
         run = run_from(game_id, begin, row)
         self.known.learn(game_id, head, run)
         if known is None or known.end != begin:  # pruned meanwhile
-            return Found(epoch, head, floor, run, "database")
-        return Found(epoch, head, floor, known.then(run), "cache")
+            return Found(epoch, head, floor, run)
+        return Found(epoch, head, floor, known.then(run), known.end)
 
     def refresh(self, positions: Mapping[str, Position]) -> None:
         """Reads what is new of some games, to be learned."""

@@ -101,7 +101,12 @@ class Found:
     head: int
     floor: int
     run: Run
-    source: Source
+    known_to: int = 0
+    """Up to which sequence the events were known before the database was asked."""
+
+    @property
+    def source(self) -> Source:
+        return "cache" if self.run.begin < self.known_to else "database"
 
     def part(self, after: int, most: int) -> Found:
         """Its events after a sequence, at most so many."""
@@ -109,8 +114,8 @@ class Found:
         if after == run.begin and len(run.payloads) <= most:
             return self
         if run.begin <= after <= run.end:
-            return Found(self.epoch, self.head, self.floor, run.part(after, most), self.source)
-        return Found(self.epoch, self.head, self.floor, Run.empty(self.epoch, after), "database")
+            return Found(self.epoch, self.head, self.floor, run.part(after, most), self.known_to)
+        return Found(self.epoch, self.head, self.floor, Run.empty(self.epoch, after))
 
 
 def run_from(game_id: str, begin: int, row: Sequence[Any]) -> Run:

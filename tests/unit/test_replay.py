@@ -60,7 +60,7 @@ def stored(payloads: list[Any], after: int = 4, more: int = 0) -> tuple[Any, ...
 def replay_from(game_id: str, after: int, row: tuple[Any, ...]) -> Replay:
     return replay_of(
         game_id,
-        Found(row[0], row[1], row[2], run_from(game_id, after, row), "database"),
+        Found(row[0], row[1], row[2], run_from(game_id, after, row)),
         lambda codecs: {},
     )
 
