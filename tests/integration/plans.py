@@ -30,6 +30,7 @@ JIT_ABOVE_COST = 100_000
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 ALLOWED_SORTS = {
+    "doctor_laggards": "by length, of a bounded number of games; by position, the players of a few",
     "heartbeat_many": "by key, of the sessions asked for: it puts the locks in order",
 }
 """The queries that may sort rows of a table, each with the reason why no index spares it."""

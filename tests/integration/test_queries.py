@@ -32,7 +32,9 @@ from psycopg.types.numeric import Int8
 from support import Server, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig
+from registry.blueprint import blueprint
 from registry.database import settings
+from registry.diagnosis import SETTINGS
 from registry.queries import queries
 from registry.receipts import NO_RECEIPT
 from registry.resources import folder
@@ -122,6 +124,12 @@ def issue(game: str, user: str, per_game: int | None = None, per_user: int | Non
         "token_hash": b"h" * 32,
         "ttl": 900.0,
     }
+
+
+def laggards(games: int) -> Params:
+    """Those that lack a thousand events, in that many games."""
+    numbers = {"games": games, "sessions": BATCH, "lag": BATCH, "most": 10}
+    return {name: Int8(number) for name, number in numbers.items()}
 
 
 def prune(game: int, through: int) -> Params:
@@ -384,6 +392,35 @@ CASES = [
         use="the last ones",
         params=lambda s: cleanup(after=UUID("ffe" + 29 * "0")),
     ),
+    Case(query="doctor_clock", use="any", params=lambda s: {}),
+    Case(
+        query="doctor_holders",
+        use="any",
+        params=lambda s: {"longest": 60.0, "transactions": 1_000_000},
+    ),
+    Case(
+        query="doctor_indexes",
+        use="any",
+        params=lambda s: {"tables": list(blueprint().tables)},
+        buffers=BATCH,
+    ),
+    Case(
+        query="doctor_laggards",
+        use="the longest logs",
+        params=lambda s: laggards(BATCH),
+        rows=3 * BATCH,
+        buffers=5 * BATCH,
+    ),
+    Case(query="doctor_laggards", use="of few games", params=lambda s: laggards(10)),
+    Case(query="doctor_server", use="any", params=lambda s: {"settings": SETTINGS}),
+    Case(query="doctor_tables", use="any", params=lambda s: {"tables": list(blueprint().tables)}),
+    Case(
+        query="doctor_upkeep",
+        use="much is late",
+        params=lambda s: {"retention": DAY, "grace": 60.0, "most": Int8(BATCH)},
+        rows=8 * BATCH,
+        buffers=8 * BATCH,
+    ),
     Case(
         query="end_game",
         use="a quiet game",
@@ -488,6 +525,30 @@ CASES = [
                 params=lambda s: beats([(QUIET, 0), (QUIET, 1)], generation=2),
             ),
         )
+    ),
+    Case(
+        query="inspect_events",
+        use="of a long log",
+        params=lambda s: {"game_id": game_id(HOT), "events": Int8(10), "payloads": True},
+    ),
+    Case(query="inspect_game", use="any", params=lambda s: {"game_id": game_id(HOT)}),
+    Case(
+        query="inspect_log",
+        use="a part of a long log",
+        params=lambda s: {"game_id": game_id(HOT), "most": Int8(BATCH), "holes": Int8(20)},
+        rows=2 * BATCH,
+        buffers=BATCH,
+    ),
+    Case(
+        query="inspect_log",
+        use="a quiet game",
+        params=lambda s: {"game_id": game_id(QUIET), "most": Int8(BATCH), "holes": Int8(20)},
+        rows=200,
+    ),
+    Case(
+        query="inspect_sessions",
+        use="and one of them",
+        params=lambda s: {**session(HOT, 5), "most": Int8(BATCH)},
     ),
     Case(query="issue_resume_token", use="a new game", params=lambda s: issue("new", "player")),
     Case(
@@ -783,6 +844,52 @@ CASES = [
         buffers=20 * BATCH,
     ),
     Case(
+        query="top_games",
+        use="on the way round",
+        params=lambda s: {
+            "watched": [game_id(n * 9 % s.games) for n in range(BATCH)],
+            "newest": Int8(BATCH),
+            "after": game_id(QUIET),
+            "next": Int8(BATCH),
+        },
+        rows=3 * BATCH,
+        buffers=10 * BATCH,
+    ),
+    Case(
+        query="top_games",
+        use="at the end",
+        params=lambda s: {
+            "watched": [],
+            "newest": Int8(10),
+            "after": game_id(s.games),
+            "next": Int8(BATCH),
+        },
+    ),
+    Case(
+        query="top_server",
+        use="any",
+        params=lambda s: {"most": Int8(BATCH), "stale": 60.0},
+        rows=2 * BATCH,
+        buffers=5 * BATCH,
+    ),
+    Case(
+        query="top_sessions",
+        use="of many games",
+        params=lambda s: {
+            "game_ids": [game_id(n) for n in range(100)],
+            "most": Int8(BATCH),
+            "stale": 60.0,
+        },
+        rows=BATCH,
+        buffers=2 * BATCH,
+    ),
+    Case(
+        query="top_sessions",
+        use="of a game with more than are counted",
+        params=lambda s: {"game_ids": [game_id(HOT)], "most": Int8(5), "stale": 60.0},
+        rows=10,
+    ),
+    Case(
         query="validate_resume_token",
         use="any",
         params=lambda s: {
@@ -831,6 +938,10 @@ NEEDED = [
         "heartbeat_batch: a thousand",
     ),
     ("DROP INDEX game_event_id_age", "cleanup_event_ids: a batch"),
+    ("DROP INDEX game_oldest", "top_games: on the way round"),
+    ("DROP INDEX game_session_expiry", "top_server: any"),
+    ("DROP INDEX game_oldest", "doctor_laggards: the longest logs"),
+    ("DROP INDEX game_event_id_age", "doctor_upkeep: much is late"),
     (
         "ALTER TABLE statement_receipt DROP CONSTRAINT statement_receipt_pkey",
         "cleanup_receipts: a batch",

@@ -20,8 +20,9 @@ MIGRATIONS = sorted(
 )
 MODULES = sorted(Path(registry.__file__).parent.rglob("*.py"))
 
-# They work on the schema and the server itself, and have their SQL beside the code.
-OWN_SQL = {"schema.py", "embedded.py"}
+# They work on the schema and the server itself, and have their SQL beside the code; or read that of
+# the migrations, or tell an operator what to run.
+OWN_SQL = {"schema.py", "embedded.py", "blueprint.py", "diagnosis.py"}
 
 STATEMENT = re.compile(
     r"\bSELECT\s.*\bFROM\b|\bSELECT\s+\w+\(|\bINSERT\s+INTO\b|\bUPDATE\s+\S+\s.*\bSET\b"

@@ -1,0 +1,3 @@
+-- The server's clock, as this statement begins.
+-- Locks nothing.
+SELECT clock_timestamp()
