@@ -23,6 +23,8 @@ CLI = ["rich>=13"]
 DEMO = [*EMBEDDED, *CLI, "chess>=1.10"]
 COMPRESSION = ["zstandard>=0.24"]
 REDIS = ["redis[hiredis]>=5"]
+PROMETHEUS = ["prometheus-client>=0.20"]
+OPENTELEMETRY = ["opentelemetry-api>=1.30"]
 FAST = ["msgspec>=0.18.6"]  # the first that keeps integers of any size
 
 setup(
@@ -71,11 +73,16 @@ setup(
         "demo": DEMO,
         "fast": FAST,
         "redis": REDIS,
+        "prometheus": PROMETHEUS,
+        "opentelemetry": OPENTELEMETRY,
         "test": [
             *DEMO,
             *COMPRESSION,
             *FAST,
             *REDIS,
+            *PROMETHEUS,
+            "opentelemetry-sdk>=1.30",
+            "opentelemetry-semantic-conventions",
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
@@ -98,6 +105,14 @@ setup(
             *REDIS,
         ],
         "lint": ["ruff>=0.9"],
-        "types": ["mypy>=1.14", *DEMO, *COMPRESSION, *FAST, *REDIS],
+        "types": [
+            "mypy>=1.14",
+            *DEMO,
+            *COMPRESSION,
+            *FAST,
+            *REDIS,
+            *PROMETHEUS,
+            *OPENTELEMETRY,
+        ],
     },
 )

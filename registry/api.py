@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -18,6 +20,7 @@ from .database import Database
 from .errors import InvalidArgument
 from .keeping import ReplayCache
 from .log import Log
+from .metrics import NOBODY, OPERATIONS, Observer, guarded, watched
 from .reading import Reads
 from .sessions import Sessions
 from .storage import Payloads
@@ -44,6 +47,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         *,
         config: RegistryConfig | None = None,
         cache: ReplayCache | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """A registry on the caller's pool, which stays the caller's to open and close.
 
@@ -56,6 +60,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             config: `RegistryConfig()` if None.
             cache: a `registry.cache.RedisReplayCache`, which stays the caller's to close; None
                 reads all from PostgreSQL.
+            observer: is told what the registry does; see `registry.metrics.Observer`.
 
         Raises:
             InvalidArgument: an argument is of the wrong type.
@@ -63,7 +68,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         if not isinstance(pool, ConnectionPool):
             raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
         config, cache = _config(config), _cache(cache)
-        self._use(Database(pool, config), config, cache)
+        self._use(Database(pool, config, observer=guarded(observer)), config, cache)
 
     @classmethod
     def connect(
@@ -72,6 +77,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         *,
         config: RegistryConfig | None = None,
         cache: ReplayCache | None = None,
+        observer: Observer | None = None,
     ) -> GameSessionRegistry:
         """A registry with a pool of its own, which `close` (or leaving the `with`) closes.
 
@@ -81,6 +87,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             config: `RegistryConfig()` if None.
             cache: a `registry.cache.RedisReplayCache`, which stays the caller's to close; None
                 reads all from PostgreSQL.
+            observer: is told what the registry does; see `registry.metrics.Observer`.
 
         Raises:
             InvalidArgument: an argument is of the wrong type.
@@ -93,7 +100,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             raise InvalidArgument("conninfo must be a str")
         config, cache = _config(config), _cache(cache)
         registry = cls.__new__(cls)
-        database = Database.open(given, config)
+        database = Database.open(given, config, observer=guarded(observer))
         try:
             registry._use(database, config, cache)
             with database.connection() as connection:
@@ -111,11 +118,26 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         self._reads = Reads(database, config, cache)
         self._gather_sessions()
         self._gather_acknowledgements()
+        if database.observer is not NOBODY:
+            self._watch(database.observer)
         _opened.add(self)
 
-    def _combiners(self) -> list[Combiner[Any, Any]]:
-        gatherings = self._beats, self._resumptions, self._acknowledgements, self._reads
-        return [self._writer.combiner, *(gathering.combiner for gathering in gatherings)]
+    def _watch(self, observer: Observer) -> None:
+        """Puts the observer in the way of each call, on this one registry."""
+        for operation in OPERATIONS:
+            setattr(self, operation, watched(getattr(self, operation), operation, observer))
+        for operation, combiner in self._combiners().items():
+            combiner.tell_combined = partial(observer.combined, operation)
+
+    def _combiners(self) -> Mapping[str, Combiner[Any, Any]]:
+        """By the operation whose calls they do together."""
+        return {
+            "record_event": self._writer.combiner,
+            "heartbeat": self._beats.combiner,
+            "resume": self._resumptions.combiner,
+            "acknowledge": self._acknowledgements.combiner,
+            "fetch_events_since": self._reads.combiner,
+        }
 
     def migrate(self) -> list[str]:
         """Brings the schema of the pool's database up to date; see `registry.migrate`.
@@ -129,7 +151,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
 
         Calls that wait for their turn get their answers first. Closing again is fine.
         """
-        for combiner in self._combiners():
+        for combiner in self._combiners().values():
             combiner.close()
         self._reads.known.close()
         self._database.close()
@@ -154,7 +176,7 @@ def _disown() -> None:
     why = "this process was forked after the registry was opened: open another one in it"
     for registry in _opened:
         registry._database.refuse(why)
-        for combiner in registry._combiners():
+        for combiner in registry._combiners().values():
             combiner.refuse(why)
 
 

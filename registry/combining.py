@@ -112,6 +112,8 @@ class Combiner(Generic[J, A]):
         self._name = name
         self._most_waiting = most_waiting
         self._most_weight = most_weight
+        self.tell_combined: Callable[[int], object] = ignore
+        """Is called with how many calls are about to be done together."""
         self._timeout = config.pool_timeout
         # More than `together` can take: its own waits are bounded by the same settings.
         self._grace = 5 * (config.pool_timeout + config.statement_timeout)
@@ -350,6 +352,7 @@ class Combiner(Generic[J, A]):
     def _do(self, batch: dict[str, list[Call[J, A]]], patient: bool) -> None:
         again: Collection[str] = ()
         try:
+            self.tell_combined(sum(map(len, batch.values())))
             again = self._do_together(batch, patient)
         except BaseException as error:
             for calls in batch.values():
@@ -397,6 +400,10 @@ class Combiner(Generic[J, A]):
                     self._bell.release()  # for the next that rests
                 return False
             return True
+
+
+def ignore(_: object) -> None:
+    """Does nothing about it."""
 
 
 def own(error: BaseException) -> BaseException:

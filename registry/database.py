@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import count
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -28,9 +29,12 @@ from .errors import (
     RegistryUnavailable,
     SchemaMismatch,
 )
+from .metrics import NOBODY, Observer
 from .queries import queries
-from .receipts import COMMITTED, RUN_AGAIN, UNKNOWN, Receipt, Receipts, log_settled
+from .receipts import COMMITTED, RUN_AGAIN, UNKNOWN, Receipt, Receipts, tell_settled
 from .retrying import Attempt, Setback, persist
+
+logger: Final = logging.getLogger("registry.pool")
 
 Row = tuple[Any, ...]
 Params = Mapping[str, object]
@@ -84,10 +88,17 @@ class Database:
     """
 
     def __init__(
-        self, pool: Pool, config: RegistryConfig, *, remake: Callable[[], Pool] | None = None
+        self,
+        pool: Pool,
+        config: RegistryConfig,
+        *,
+        observer: Observer = NOBODY,
+        remake: Callable[[], Pool] | None = None,
     ) -> None:
         """`remake` makes another pool, not yet open: for a pool of the registry's own."""
         self.pool = pool
+        self.observer = observer
+        self._lease = Lease if observer is NOBODY else TimedLease
         self.owned = owned = remake is not None
         self._remake = remake
         self._losing: Pool | None = None  # the pool that an interrupted call may have lost one of
@@ -102,7 +113,9 @@ class Database:
         self._refusal = ""
 
     @classmethod
-    def open(cls, conninfo: str, config: RegistryConfig) -> Database:
+    def open(
+        cls, conninfo: str, config: RegistryConfig, *, observer: Observer = NOBODY
+    ) -> Database:
         """Opens a pool of its own and waits for its first connections."""
         bounds = settings(config, local=False)
 
@@ -140,7 +153,7 @@ class Database:
                 f"no connection to the database within {config.pool_timeout:g} s: "
                 "check that it runs and that the conninfo is right"
             ) from None
-        return cls(pool, config, remake=make)
+        return cls(pool, config, observer=observer, remake=make)
 
     @property
     def conninfo(self) -> str:
@@ -223,7 +236,7 @@ class Database:
             except _Broken as broken:
                 answer = self._ask(query, receipt, until, if_unknown)
                 if answer is None:
-                    raise Setback(_nothing_done(), broken.tries) from None
+                    raise Setback(_nothing_done(), broken.tries, broken.reason) from None
                 return recall(answer)
 
         try:
@@ -236,9 +249,9 @@ class Database:
         return rows
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection[Any]]:
-        """A transaction of several round trips, for the upkeep only."""
-        with self.connection() as connection:
+    def transaction(self, until: float = math.inf) -> Iterator[Connection[Any]]:
+        """A transaction of several round trips, for the upkeep only; `until` as in `connection`."""
+        with self.connection(until) as connection:
             try:
                 self._settle(connection)
                 with connection.transaction():
@@ -254,7 +267,7 @@ class Database:
         try:
             return attempt(deadline)
         except Setback as setback:
-            return persist(attempt, setback, deadline)
+            return persist(attempt, setback, deadline, self.observer)
 
     def _try(
         self, statements: Sequence[Statement], if_unknown: str | None, until: float
@@ -276,11 +289,12 @@ class Database:
                         with self._lock:
                             self._distrusted.update(self._settled)
                     if isinstance(refusal, RegistryUnavailable):
-                        raise (_Broken if sent else Setback)(refusal, BREAKS) from None
+                        kind = _Broken if sent else Setback
+                        raise kind(refusal, BREAKS, type(error).__name__) from None
                 elif type(error) in _PASSING and isinstance(refusal, RegistryUnavailable):
                     if isinstance(error, errors.ReadOnlySqlTransaction):
                         connection.close()  # the next one may lead to the primary
-                    raise Setback(refusal, _PASSING[type(error)]) from None
+                    raise Setback(refusal, _PASSING[type(error)], type(error).__name__) from None
                 raise refusal from None
 
     def _ask(
@@ -303,14 +317,14 @@ class Database:
                 raise Setback(_nothing_done()) from None
 
         try:
-            ((answer,),) = persist(attempt, Setback(_nothing_done()), until)
+            ((answer,),) = persist(attempt, Setback(_nothing_done()), until, self.observer)
         except RegistryError:
-            log_settled(query, UNKNOWN, broke_at)
+            tell_settled(query, UNKNOWN, broke_at, self.observer)
             raise OutcomeUnknown(
                 "the connection to the database broke before the answer came, and it could not be "
                 f"asked within the time limit whether this was done: {if_unknown}"
             ) from None
-        log_settled(query, RUN_AGAIN if answer is None else COMMITTED, broke_at)
+        tell_settled(query, RUN_AGAIN if answer is None else COMMITTED, broke_at, self.observer)
         found: Sequence[int] | None = answer
         return found
 
@@ -330,7 +344,7 @@ class Database:
         """
         if self._refusal:
             raise RegistryUnavailable(f"{self._refusal}; nothing was done")
-        return Lease(self, self.pool, self._config, until)
+        return self._lease(self, self.pool, self._config, until)
 
     def distrusts(self, connection: Connection[Any]) -> bool:
         """Whether a connection may be as dead as one that fell silent beside it."""
@@ -351,6 +365,7 @@ class Database:
             self._losing = None
             self.pool = self._remake()
             self.pool.open()
+        logger.warning("the pool had run dry after an interrupted call and was replaced")
         pool.close(timeout=0)
 
 
@@ -388,7 +403,7 @@ class Lease:
                 if final and self._pool is self._database.pool:
                     raise refusal from None
                 # A pool that keeps no connections has tried only once.
-                raise Setback(refusal) from None
+                raise Setback(refusal, reason=type(error).__name__) from None
             except BaseException:
                 self._database.interrupted(self._pool)
                 raise
@@ -436,6 +451,26 @@ class Lease:
                 raise
 
         connection.wait = wait  # type: ignore[method-assign]
+
+
+class TimedLease(Lease):
+    """Tells the observer how long it took to get a connection."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Connection[Any]:
+        began = perf_counter()
+        try:
+            return super().__enter__()
+        finally:
+            self._tell(perf_counter() - began)
+
+    def _tell(self, seconds: float) -> None:
+        try:
+            self._database.observer.connected(seconds)
+        except BaseException:  # the thread was interrupted, and the connection is nobody's
+            self._database.interrupted(self._pool)
+            raise
 
 
 def _restore(

@@ -401,11 +401,14 @@ class Log(Core):
             "batch_size": Int8(max(self.config.batch_size, 2 * added)),
         }
         if connection is not None and connection.info.transaction_status != TransactionStatus.IDLE:
-            row_within(connection, queries.prune_events, params, savepoint=False)
+            row = row_within(connection, queries.prune_events, params, savepoint=False)
+            if row is not None:
+                self._database.observer.pruned(row[2], "cap")
             return
         # The events are in: a prune that fails now is the next append's to do.
         with suppress(RegistryUnavailable):
             while row := self._database.row(queries.prune_events, params):
+                self._database.observer.pruned(row[2], "cap")
                 if row[1] is None or row[1] >= head - cap:
                     return
 

@@ -63,6 +63,7 @@ class Queries:
     settle_lineage: bytes
     settle_statement: bytes
     stale_sessions: bytes
+    standing: bytes
     top_games: bytes
     top_server: bytes
     top_sessions: bytes

@@ -16,6 +16,8 @@ from uuid import UUID, uuid4
 from attrs import define, field
 from psycopg.types.numeric import Int8
 
+from .metrics import Observer
+
 logger: Final = logging.getLogger("registry.settling")
 
 Params = dict[str, object]
@@ -61,7 +63,7 @@ class Receipts:
         self._unused.append(receipt)
 
 
-def log_settled(query: bytes, how: str, broke_at: float) -> None:
+def tell_settled(query: bytes, how: str, broke_at: float, observer: Observer) -> None:
     """Says how it ended that a connection broke under a statement; no ids, no payloads."""
     statement = query.split(b" ", 2)[1].decode().removeprefix("registry.")
     extra: dict[str, Any] = {
@@ -69,4 +71,5 @@ def log_settled(query: bytes, how: str, broke_at: float) -> None:
         "statement": statement,
         "seconds": round(monotonic() - broke_at, 3),
     }
+    observer.settled(statement, how)
     logger.info("the connection broke under %s; settled: %s", statement, how, extra=extra)

@@ -210,6 +210,12 @@ class Replay:
         )
 
 
+def size_of(replay: Replay) -> int:
+    """How many events a page has; none is decoded for it."""
+    page: Page | None = replay.__dict__.get("_page")
+    return len(replay.events if page is None else page.sequences)
+
+
 def replay_of(game_id: str, found: Found, schemes: Callable[[Sequence[int]], Schemes]) -> Replay:
     """A page of what was found. `schemes` says what compressed payloads are read by."""
     run = found.run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -33,6 +34,8 @@ from .queries import queries
 from .replay import replay_of
 from .resuming import Resumptions, Takeover
 from .tokens import ResumeToken, new_secret
+
+logger: Final = logging.getLogger("registry.sessions")
 
 MOST_BEATS: Final = 1000
 """In one statement."""
@@ -134,7 +137,7 @@ class Sessions(Core):
         session, standing = self._standing(ResumeToken.parse(token))
         require_live(session)
         if standing != "valid":
-            raise TokenReused(session.session_id, revoked=False)
+            raise _reused(session, standing, revoked=False)
         return session
 
     def resume(
@@ -379,7 +382,23 @@ class Sessions(Core):
         if standing == "retired" and self.config.on_token_reuse == "revoke":
             # Not if somebody has just authenticated, or come back with a token that is good.
             revoked = self._revoke(token.game_id, token.session_uuid, session.generation)
-        raise TokenReused(session.session_id, revoked=revoked is not None)
+        raise _reused(session, standing, revoked=revoked is not None)
+
+
+def _reused(session: GameSession, standing: str, *, revoked: bool) -> TokenReused:
+    """What to raise for a token that is valid no more, once it is logged; never the token itself.
+
+    A displaced one may be an honest client's, whose reply was lost: that is no warning.
+    """
+    logger.log(
+        logging.WARNING if standing == "retired" else logging.INFO,
+        "a %s token of session %r was presented: %s",
+        standing,
+        session.session_id,
+        "the session was revoked" if revoked else "the call was refused",
+        extra={"session_id": session.session_id, "standing": standing, "revoked": revoked},
+    )
+    return TokenReused(session.session_id, revoked=revoked)
 
 
 Beat = tuple[str, UUID, int | None]

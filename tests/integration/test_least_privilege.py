@@ -22,6 +22,7 @@ from registry import (
     schema,
 )
 from registry.cli import main
+from registry.standing import Standing, Standings
 
 pytestmark = pytest.mark.owner
 
@@ -55,6 +56,7 @@ def test_a_registry_works_as_the_role(admitted: str) -> None:
         resumed = registry.resume(issued.token, after=1)
         assert [event.payload for event in resumed.replay.events] == ["e5"]
         assert registry.acknowledge(issued.session.session_id, 2).pruned == 2
+        assert Standings(registry, 0).now() == Standing(1, 0.0)
         registry.renew_epochs()
         registry.cleanup_expired_sessions()
         registry.end_game("chess")

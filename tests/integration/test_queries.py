@@ -890,6 +890,20 @@ CASES = [
         rows=10,
     ),
     Case(
+        query="standing",
+        use="more are live than are counted",
+        params=lambda s: {"sessions": Int8(BATCH)},
+        rows=3 * BATCH,
+        buffers=8 * BATCH,
+    ),
+    Case(
+        query="standing",
+        use="all that are live",
+        params=lambda s: {"sessions": Int8(100 * BATCH)},
+        rows=60 * BATCH,
+        buffers=120 * BATCH,
+    ),
+    Case(
         query="validate_resume_token",
         use="any",
         params=lambda s: {
