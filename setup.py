@@ -67,8 +67,8 @@ setup(
     ],
     extras_require={
         "binary": BINARY,
-        "embedded": EMBEDDED,
         "cli": CLI,
+        "embedded": EMBEDDED,
         "compression": COMPRESSION,
         "demo": DEMO,
         "fast": FAST,

@@ -30,6 +30,10 @@ COMMANDS: Final = {
     "top": ("registry.commands.top", "show which games are busy, again every second"),
     "inspect": ("registry.commands.inspect", "say all about one game or session"),
     "doctor": ("registry.commands.doctor", "find what needs attention, and say the remedy"),
+    "import-prisma": (
+        "registry.commands.import_prisma",
+        "carry games over from tables that a Prisma client made",
+    ),
     "demo": ("registry.demo.cli", "play the demonstration"),
 }
 """For each command its module, loaded when it is called, and what `--help` says of it."""
@@ -65,7 +69,9 @@ def _run(argv: Sequence[str]) -> int:
     )
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, (module, about) in COMMANDS.items():
-        command = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
+        command = commands.add_parser(
+            name, help=about, description=f"{about[0].upper()}{about[1:]}."
+        )
         if [name] == list(argv[:1]):
             called = import_module(module)
             called.add_arguments(command)

@@ -40,6 +40,13 @@ class Queries:
     heartbeat: bytes
     heartbeat_batch: bytes
     heartbeat_many: bytes
+    import_check: bytes
+    import_games: bytes
+    import_heads: bytes
+    import_lock: bytes
+    import_pending_sessions: bytes
+    import_sessions: bytes
+    import_standing: bytes
     inspect_events: bytes
     inspect_game: bytes
     inspect_log: bytes

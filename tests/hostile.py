@@ -217,7 +217,7 @@ class Stage:
             for table in [*TABLES, "lineage"]
         ).encode()
         if together:
-            for combiner in self.registry._combiners():
+            for combiner in self.registry._combiners().values():
                 combiner._alone.acquire()
         self.reset()
 

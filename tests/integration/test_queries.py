@@ -114,6 +114,33 @@ def beats(sessions: list[tuple[int, int]], generation: int | None = 1) -> Params
     }
 
 
+def heads(scale: Scale, games: list[int], events: int) -> Params:
+    """The games moved on by so many events, each from where it is."""
+    at = datetime.now(timezone.utc)
+    return {
+        "game_ids": [game_id(game) for game in games],
+        "floors": [Int8(0) for _ in games],
+        "afters": [Int8(scale.head(game)) for game in games],
+        "heads": [Int8(scale.head(game) + events) for game in games],
+        "head_ats": [at for _ in games],
+        "oldest_ats": [at for _ in games],
+        "sessions": [2 for _ in games],
+    }
+
+
+def imported(players: list[tuple[int, int]], ttl: bool = True) -> Params:
+    """Sessions of an import, all of them there already with a token."""
+    at = datetime.now(timezone.utc)
+    columns = {
+        "game_ids": [game_id(game) for game, _ in players],
+        "user_ids": [f"player-{player:02}" for _, player in players],
+        "acknowledged": [Int8(FOREVER) for _ in players],
+        "beats": [at for _ in players],
+        "expiries": [at for _ in players],
+    }
+    return {**columns, "created": [at for _ in players], "ttl": 900.0} if ttl else columns
+
+
 def issue(game: str, user: str, per_game: int | None = None, per_user: int | None = None) -> Params:
     return {
         "most_per_game": per_game and Int8(per_game),
@@ -549,6 +576,69 @@ CASES = [
         query="inspect_sessions",
         use="and one of them",
         params=lambda s: {**session(HOT, 5), "most": Int8(BATCH)},
+    ),
+    Case(
+        query="import_check",
+        use="as many as the import asks for",
+        params=lambda s: {"game_ids": [game_id(n) for n in range(s.hot, 500)]},
+        rows=45 * BATCH,
+        buffers=60 * BATCH,
+    ),
+    Case(
+        query="import_games",
+        use="some that are there and some that are not",
+        params=lambda s: {
+            "game_ids": [game_id(n) for n in range(50)] + [f"new-{n}" for n in range(BATCH)],
+            "floors": [Int8(7)] * (BATCH + 50),
+        },
+        buffers=20 * BATCH,
+    ),
+    Case(
+        query="import_heads",
+        use="fifty games",
+        params=lambda s: heads(s, list(range(50)), 5),
+        rows=500,
+        buffers=5 * BATCH,
+        locks=lambda s: {game_id(n) for n in range(50)},
+    ),
+    Case(
+        query="import_heads",
+        use="one that has changed",
+        params=lambda s: {**heads(s, [QUIET], 5), "afters": [Int8(1)]},
+    ),
+    Case(
+        query="import_heads",
+        use="a floor over a part of the log",
+        params=lambda s: {**heads(s, [QUIET], 5), "floors": [Int8(s.floor(QUIET) + 5)]},
+        locks=lambda s: {
+            game_id(QUIET),
+            *events(QUIET, s.floor(QUIET) + 1, s.floor(QUIET) + 5),
+        },
+    ),
+    Case(query="import_lock", use="any", params=lambda s: {"import": Int8(1)}),
+    Case(
+        query="import_pending_sessions",
+        use="a thousand",
+        params=lambda s: imported([(n * 9 % s.games, n % 5) for n in range(BATCH)], ttl=False),
+        rows=2 * BATCH,
+        buffers=10 * BATCH,
+    ),
+    Case(
+        query="import_sessions",
+        use="new ones, and those that have a token",
+        params=lambda s: imported([(QUIET, player) for player in range(1, 30)]),
+        buffers=BATCH,
+        locks=lambda s: {session_name(QUIET, player) for player in range(1, 4)} | {game_id(QUIET)},
+    ),
+    Case(
+        query="import_standing",
+        use="a thousand",
+        params=lambda s: {
+            "game_ids": [game_id(n * 9 % s.games) for n in range(BATCH)] + ["new"],
+            "heads": [Int8(s.head(n * 9 % s.games)) for n in range(BATCH)] + [Int8(1)],
+        },
+        rows=10 * BATCH,
+        buffers=30 * BATCH,
     ),
     Case(query="issue_resume_token", use="a new game", params=lambda s: issue("new", "player")),
     Case(
