@@ -30,6 +30,7 @@ from .errors import (
     SessionTakenOver,
     TokenReused,
 )
+from .maintenance import Maintenance
 from .model import (
     Acknowledgement,
     Cleanup,
@@ -63,6 +64,7 @@ __all__ = [
     "IssuedSession",
     "LimitReached",
     "LogCorrupted",
+    "Maintenance",
     "OutcomeUnknown",
     "PayloadTooLarge",
     "PayloadUnreadable",

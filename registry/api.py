@@ -156,6 +156,11 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         self._reads.known.close()
         self._database.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it refuses calls: `close` was called, or this process was forked from its own."""
+        return self._database.refusing
+
     def __enter__(self) -> GameSessionRegistry:
         return self
 

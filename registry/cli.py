@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "grant": ("registry.commands.grant", "let a role read and write, but not alter the schema"),
     "rollback": ("registry.commands.rollback", "take migrations back, and the data they hold"),
     "status": ("registry.commands.status", "say which migrations are applied"),
+    "cleanup": ("registry.commands.cleanup", "delete what has had its time"),
     "renew-epochs": (
         "registry.commands.renew_epochs",
         "after a restore in place: no client goes on from it",

@@ -94,8 +94,12 @@ class Database:
         *,
         observer: Observer = NOBODY,
         remake: Callable[[], Pool] | None = None,
+        pooled: WeakSet[Connection[Any]] | None = None,
     ) -> None:
-        """`remake` makes another pool, not yet open: for a pool of the registry's own."""
+        """`remake` makes another pool, not yet open: for a pool of the registry's own.
+
+        `pooled`: those of its connections that lead to a pooler.
+        """
         self.pool = pool
         self.observer = observer
         self._lease = Lease if observer is NOBODY else TimedLease
@@ -105,6 +109,13 @@ class Database:
         self._config = config
         # On a caller's pool the bounds travel with each statement and end with its transaction.
         self._bounds = [] if owned else [(queries.configure, settings(config, local=True))]
+        # Behind a pooler each transaction may be on another server connection, or another server:
+        # nothing may be left to the session, not even whether its server is the one it was.
+        self._anew = [
+            (queries.configure, settings(config, local=True)),
+            (queries.settle_lineage, {"lossless_failover": config.lossless_failover}),
+        ]
+        self._pooled: WeakSet[Connection[Any]] = WeakSet() if pooled is None else pooled
         self._lock = threading.Lock()  # for who goes through the first of these sets
         self._settled: WeakSet[Connection[Any]] = WeakSet()
         # They were there when one of them fell silent, and may be as dead.
@@ -119,8 +130,13 @@ class Database:
         """Opens a pool of its own and waits for its first connections."""
         bounds = settings(config, local=False)
 
+        pooled: WeakSet[Connection[Any]] = WeakSet()
+
         def configure(connection: Connection[Any]) -> None:
-            connection.execute(queries.configure, bounds)
+            if _behind_pooler(connection):
+                pooled.add(connection)
+            else:
+                connection.execute(queries.configure, bounds)
             _set_modes(connection, *_OURS)
 
         def make() -> Pool:
@@ -153,7 +169,7 @@ class Database:
                 f"no connection to the database within {config.pool_timeout:g} s: "
                 "check that it runs and that the conninfo is right"
             ) from None
-        return cls(pool, config, observer=observer, remake=make)
+        return cls(pool, config, observer=observer, remake=make, pooled=pooled)
 
     @property
     def conninfo(self) -> str:
@@ -164,6 +180,11 @@ class Database:
             given() if callable(given) else given,
             **{k: v for k, v in (more() if callable(more) else more or {}).items() if k in known},
         )
+
+    @property
+    def refusing(self) -> bool:
+        """Whether it refuses all statements."""
+        return bool(self._refusal)
 
     def refuse(self, why: str) -> None:
         """Refuses further statements."""
@@ -255,7 +276,7 @@ class Database:
             try:
                 self._settle(connection)
                 with connection.transaction():
-                    for statement in self._bounds:
+                    for statement in self._first(connection):
                         execute(connection, *statement)
                     yield connection
             except psycopg.Error as error:
@@ -279,7 +300,7 @@ class Database:
             try:
                 self._settle(connection)
                 sent = True
-                return _answer(connection, [*self._bounds, *statements])
+                return _answer(connection, [*self._first(connection), *statements])
             except psycopg.Error as error:
                 advice = if_unknown if sent else None
                 refusal = translated(error, connection, advice)
@@ -329,13 +350,28 @@ class Database:
         return found
 
     def _settle(self, connection: Connection[Any]) -> None:
-        """Sees to it, once a connection, that its server's logs have epochs of their own."""
+        """Sees to it, once a connection, that its server's logs have epochs of their own.
+
+        If it leads to a pooler, that is left to each transaction.
+        """
         if connection not in self._settled:
-            params = {"lossless_failover": self._config.lossless_failover}
-            _answer(connection, [*self._bounds, (queries.settle_lineage, params)])
+            if not self.owned and _behind_pooler(connection):
+                with self._lock:
+                    self._pooled.add(connection)
+                connection.prepare_threshold = None  # the lease gives it back as it was
+            if connection not in self._pooled:
+                _answer(connection, [*self._bounds, self._anew[-1]])
             arrays.adapt(connection)
             with self._lock:
                 self._settled.add(connection)
+
+    def _first(self, connection: Connection[Any]) -> Sequence[Statement]:
+        """What each transaction begins with."""
+        return self._anew if self.is_pooled(connection) else self._bounds
+
+    def is_pooled(self, connection: Connection[Any]) -> bool:
+        """Whether a connection that was in use before leads to a pooler."""
+        return bool(self._pooled) and connection in self._pooled
 
     def connection(self, until: float = math.inf) -> Lease:
         """A sound connection of the pool, in autocommit for the while.
@@ -372,7 +408,9 @@ class Database:
 class Lease:
     """A connection of the pool that is ours alone within the `with`, as we want it."""
 
-    __slots__ = ("_before", "_config", "_connection", "_database", "_pool", "_until", "silent")
+    __slots__ = (
+        "_before", "_config", "_connection", "_database", "_pool", "_threshold", "_until", "silent",
+    )  # fmt: skip
 
     def __init__(
         self, database: Database, pool: Pool, config: RegistryConfig, until: float
@@ -382,6 +420,7 @@ class Lease:
         self._config = config
         self._until = until
         self._before: tuple[bool, IsolationLevel | None] | None = None
+        self._threshold: int | None = None
         self.silent = False
         """Whether the server did not answer within the time that it had."""
 
@@ -409,7 +448,10 @@ class Lease:
                 raise
             self._connection = connection
             try:
+                self._threshold = connection.prepare_threshold
                 self._before = connection.autocommit, connection.isolation_level
+                if self._database.is_pooled(connection):
+                    connection.prepare_threshold = None
                 if self._database.distrusts(connection):
                     connection.close()
                 self._give_up_after(config.statement_timeout + GRACE)
@@ -428,6 +470,8 @@ class Lease:
         try:
             if self._before and not connection.closed:
                 _restore(connection, *self._before)
+                if connection.prepare_threshold != self._threshold:
+                    connection.prepare_threshold = self._threshold
             vars(connection).pop("wait", None)
         finally:
             self._pool.putconn(connection)
@@ -471,6 +515,17 @@ class TimedLease(Lease):
         except BaseException:  # the thread was interrupted, and the connection is nobody's
             self._database.interrupted(self._pool)
             raise
+
+
+def _behind_pooler(connection: Connection[Any]) -> bool:
+    """Whether a pooler stands between: the number of a process that it gives is not the server's.
+
+    A statement that was prepared would be on one server connection of many, maybe under the name
+    of another's. So this one is not.
+    """
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    row = cursor.execute(queries.backend, prepare=False).fetchone()
+    return row != (connection.pgconn.backend_pid,)
 
 
 def _restore(

@@ -109,3 +109,9 @@ class Cleanup:
     sessions: int
     events: int
     games: int
+
+    def plus(self, other: Cleanup) -> Cleanup:
+        """Both together."""
+        return Cleanup(
+            self.sessions + other.sessions, self.events + other.events, self.games + other.games
+        )

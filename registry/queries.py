@@ -16,8 +16,10 @@ class Queries:
     acknowledge: bytes
     acknowledge_batch: bytes
     add_dictionary: bytes
+    backend: bytes
     claim_aged_games: bytes
     cleanup_aged_games: bytes
+    cleanup_due: bytes
     cleanup_event_ids: bytes
     cleanup_expired_sessions: bytes
     cleanup_receipts: bytes
@@ -53,6 +55,7 @@ class Queries:
     inspect_sessions: bytes
     issue_resume_token: bytes
     list_sessions: bytes
+    lock_cleanup: bytes
     lock_game: bytes
     lock_issue: bytes
     newest_dictionary: bytes

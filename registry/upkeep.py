@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from collections.abc import Callable
 
 from . import arguments
+from .cleaning import Cleaning, total
 from .core import Core
-from .database import Params, execute
 from .model import Cleanup
 from .queries import queries
 from .storage import TrainedDictionary
@@ -37,27 +37,17 @@ class Upkeep(Core):
         cleanup but an append to a game whose old events are being deleted just then, for one
         batch. A few round trips, and more for each further batch.
         """
+        return total(self._cleaning(batch_size).batches())
+
+    def _cleaning(
+        self, batch_size: int | None, pause: Callable[[float], object] | None = None
+    ) -> Cleaning:
         batch = (
             self.config.batch_size
             if batch_size is None
             else arguments.whole("batch_size", batch_size, 1, 2**31 - 1)
         )
-        clock = self._database.row(queries.clock, {})
-        assert clock is not None  # a constant query
-        limits = {
-            "batch_size": batch,
-            "retention": self.config.replay_retention,
-            "as_of": clock[0],
-        }
-        sessions = self._until_done(queries.cleanup_expired_sessions, limits, batch)
-        # Before the games, so that no id outlives the log in which it stood for an event.
-        self._until_done(queries.cleanup_event_ids, limits, batch)
-        self._forget_receipts(limits, batch)
-        events = games = 0
-        while (deleted := self._aged_games(limits)) is not None:
-            events += deleted[0]
-            games += deleted[1]
-        return Cleanup(sessions, events, games)
+        return Cleaning(self._database, self.config, batch, pause)
 
     def renew_epochs(self) -> None:
         """Gives every game's log a new epoch, so that no client goes on from what it knew.
@@ -102,29 +92,3 @@ class Upkeep(Core):
         new dictionary that the events sampled were compressed by.
         """
         return self._payloads.train(arguments.whole("size", size, 256, 2**20))
-
-    def _until_done(self, query: bytes, limits: Params, batch: int) -> int:
-        total = 0
-        while True:
-            row = self._database.row(query, limits)
-            count = int(row[0]) if row else 0
-            total += count
-            if count < batch:
-                return total
-
-    def _forget_receipts(self, limits: Params, batch: int) -> None:
-        after, seen = UUID(int=0), batch
-        while seen == batch:
-            row = self._database.row(queries.cleanup_receipts, {**limits, "after": after})
-            after, seen = row or (after, 0)
-
-    def _aged_games(self, limits: Params) -> tuple[int, int] | None:
-        """Events and games deleted by one batch, or None when no game was due."""
-        with self._database.transaction() as connection:
-            due = execute(connection, queries.claim_aged_games, limits).fetchall()
-            if not due:
-                return None
-            params = {**limits, "game_ids": [game_id for (game_id,) in due]}
-            row = execute(connection, queries.cleanup_aged_games, params).fetchone()
-        assert row is not None  # a row of counts
-        return row[0], row[1]

@@ -1420,9 +1420,9 @@ MUTANTS = [
     mutant(
         "event-ids-are-kept-for-ever",
         "cleanup_expired_sessions",
-        "registry/upkeep.py",
-        "self._until_done(queries.cleanup_event_ids, limits, batch)",
-        "pass",
+        "registry/cleaning.py",
+        "self._counted(queries.cleanup_event_ids)",
+        "()",
         UPKEEP + "test_an_event_id_is_forgotten_with_the_retention_and_not_before",
     ),
     mutant(

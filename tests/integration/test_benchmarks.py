@@ -29,12 +29,12 @@ def run(folder: Path, *options: str) -> str:
     return done.stdout
 
 
-def measure(server: Server, folder: Path, *cases: str) -> list[dict[str, Any]]:
+def measure(server: Server, folder: Path, *cases: str, rows: int = 10_000) -> list[dict[str, Any]]:
     """Runs the cases, tiny, and returns their figures."""
     output = run(
         folder,
         *("--database", server.conninfo, "--quick", "--seconds", "0.1", "--rounds", "2"),
-        *("--peers", "ours,plain", "--threads", "2", "--games", "1", "--rows", "10000"),
+        *("--peers", "ours,plain", "--threads", "2", "--games", "1", "--rows", str(rows)),
         *("--only", ",".join(cases)),
     )
     assert "failed" not in output, output
@@ -82,3 +82,9 @@ def test_every_case_of_ours_runs(server: Server, tmp_path: Path) -> None:
     figures = measure(server, tmp_path, *cases)
     for case in cases:
         assert "ours" in {figure["contender"] for figure in figures if figure["case"] == case}
+
+
+@pytest.mark.slow
+def test_appends_are_measured_beside_a_cleanup(server: Server, tmp_path: Path) -> None:
+    figures = measure(server, tmp_path, "cleanup", rows=200_000)
+    assert [figure["contender"] for figure in figures] == ["ours", "ours+cleanup"] * 2

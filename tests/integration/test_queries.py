@@ -345,6 +345,7 @@ CASES = [
         ),
     ),
     Case(query="add_dictionary", use="any", params=lambda s: {"content": b"x"}),
+    Case(query="backend", use="any", params=lambda s: {}),
     Case(
         query="claim_aged_games",
         use="a batch",
@@ -373,6 +374,13 @@ CASES = [
                 for name in events(game, s.floor(game) + 1, middle(s, game))
             ),
         },
+    ),
+    Case(
+        query="cleanup_due",
+        use="much",
+        params=lambda s: {"as_of": datetime.now(timezone.utc), "retention": DAY},
+        rows=15_000,
+        buffers=15_000,
     ),
     Case(
         query="cleanup_event_ids",
@@ -681,6 +689,7 @@ CASES = [
         params=lambda s: {"game_id": game_id(QUIET)},
     ),
     Case(query="list_sessions", use="of a hot game", params=lambda s: {"game_id": game_id(HOT)}),
+    Case(query="lock_cleanup", use="any", params=lambda s: {}),
     Case(
         query="lock_game",
         use="any",

@@ -1,0 +1,180 @@
+"""Cleans up once: for cron, or a CronJob of Kubernetes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Final
+
+from ..api import GameSessionRegistry
+from ..config import RegistryConfig
+from ..maintenance import BATCH_SIZE, SHARE, Maintenance, Outcome, Run
+from ..model import Cleanup
+from . import add_database
+
+EXIT_CODES: Final = """\
+exit codes:
+  0    nothing that was due is left, or another process is at work on the rest
+  1    an error, said in one line on stderr; what was cleaned up before stays so
+  2    wrong usage
+  3    --max-seconds, or SIGTERM, came before all was done: the next run goes on from there
+  130  interrupted
+"""
+TIME_UP: Final = 3
+
+Show = Callable[[Cleanup, "int | None"], object]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_database(parser)
+    defaults = RegistryConfig()
+    parser.description = (
+        "Delete what has had its time: expired sessions, events past the retention, games with "
+        "nothing left. Of many that are run at once, one works and the others leave it to that one."
+    )
+    parser.epilog = EXIT_CODES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--retention",
+        type=float,
+        default=defaults.replay_retention,
+        metavar="SECONDS",
+        help="the replay_retention of your servers (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=BATCH_SIZE,
+        metavar="ROWS",
+        help="at most deleted by one statement (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, metavar="SECONDS", help="begin no further batch after that"
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=SHARE,
+        help="of the time, what it is at work; in between it pauses (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    config = RegistryConfig(
+        replay_retention=options.retention,
+        pool_min_size=1,
+        pool_max_size=1,
+    )
+    with GameSessionRegistry.connect(options.database, config=config) as registry:
+        maintenance = Maintenance(
+            registry,
+            batch_size=options.batch_size,
+            max_seconds=options.max_seconds,
+            share=options.share,
+        )
+        seen = sys.stderr.isatty() and not options.json
+        with _ended_by_sigterm(maintenance), _bar() if seen else _nothing() as progress:
+            done = maintenance.run_once(progress)
+    print(_document(done) if options.json else _sentence(done))
+    return TIME_UP if done.outcome is Outcome.TIME_UP else 0
+
+
+def _document(done: Run) -> str:
+    return json.dumps(
+        {
+            "outcome": done.outcome.name.lower(),
+            "sessions": done.cleanup.sessions,
+            "events": done.cleanup.events,
+            "games": done.cleanup.games,
+            "seconds": round(done.seconds, 3),
+        }
+    )
+
+
+def _sentence(done: Run) -> str:
+    deleted = done.cleanup
+    said = {
+        Outcome.DONE: "nothing more is due",
+        Outcome.TIME_UP: "the time is up and more is due",
+        Outcome.ANOTHER_AT_WORK: "another process is at work on the rest",
+    }[done.outcome]
+    return (
+        f"deleted {deleted.sessions} sessions, {deleted.events} events and {deleted.games} games "
+        f"in {done.seconds:.1f} s; {said}"
+    )
+
+
+@contextmanager
+def _ended_by_sigterm(maintenance: Maintenance) -> Iterator[None]:
+    """The first process of a container dies of no signal that it does not handle."""
+    before = signal.signal(signal.SIGTERM, lambda *_: maintenance.end())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
+
+
+@contextmanager
+def _bar() -> Iterator[Show]:
+    """A progress bar; without `rich` a line that is written over."""
+    try:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+    except ImportError:
+        with _line() as line:
+            yield line
+        return
+    columns = (
+        TextColumn("cleaning up"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(deleted: Cleanup, due: int | None) -> None:
+            rows = deleted.sessions + deleted.events
+            # Not all of a game's events need be old: `due` is the most.
+            bar.update(task, completed=rows, total=due and max(due, rows))
+
+        yield show
+
+
+@contextmanager
+def _line() -> Iterator[Show]:
+    shown = -1.0
+
+    def show(deleted: Cleanup, due: int | None) -> None:
+        nonlocal shown
+        if monotonic() - shown > 0.2:
+            of = "" if due is None else f" of at most {due}"
+            rows = deleted.sessions + deleted.events
+            print(f"\rcleaning up: {rows}{of} rows", end="", file=sys.stderr, flush=True)
+            shown = monotonic()
+
+    try:
+        yield show
+    finally:
+        print(file=sys.stderr)

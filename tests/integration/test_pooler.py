@@ -1,0 +1,137 @@
+"""Behind a real PgBouncer in transaction mode: nothing is left to a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import psycopg
+import pytest
+from integration.test_upkeep import fill
+from pooler import pgbouncer
+from probes import configured, held, in_thread, rows, until_blocked, value
+from psycopg_pool import ConnectionPool
+
+from registry import (
+    Cleanup,
+    EpochMismatch,
+    GameSessionRegistry,
+    Maintenance,
+    RegistryUnavailable,
+)
+from registry.maintenance import Outcome
+
+SETTINGS = (
+    "statement_timeout", "lock_timeout", "synchronous_commit", "TimeZone", "enable_seqscan", "jit",
+    "default_transaction_isolation", "tcp_keepalives_idle",
+)  # fmt: skip
+
+
+@pytest.fixture
+def through(conninfo: str) -> Iterator[str]:
+    """The database, through PgBouncer with two server connections."""
+    with pgbouncer(conninfo) as through:
+        yield through
+
+
+@pytest.fixture(params=["own pool", "caller's pool"])
+def pooled(request: pytest.FixtureRequest, through: str) -> Iterator[GameSessionRegistry]:
+    if request.param == "own pool":
+        with GameSessionRegistry.connect(through) as registry:
+            yield registry
+    else:
+        # psycopg prepares what comes back five times, if it is not told otherwise.
+        with ConnectionPool(through, min_size=4, max_size=8, open=True) as pool:
+            yield GameSessionRegistry(pool)
+
+
+def session_settings(through: str) -> set[tuple[str, ...]]:
+    """Those of each server connection that another client of the pooler gets."""
+    shown = ", ".join(f"current_setting('{name}')" for name in SETTINGS)
+    seen = set()
+    with psycopg.connect(through) as first, psycopg.connect(through) as second:
+        for connection in (first, second):  # both are in a transaction: each on one of the two
+            row = connection.execute(f"SELECT {shown}".encode()).fetchone()
+            assert row is not None
+            seen.add(row)
+    return seen
+
+
+def test_all_of_it_works_from_many_threads(pooled: GameSessionRegistry, conninfo: str) -> None:
+    def play(n: int) -> None:
+        issued = pooled.issue_resume_token(f"game {n % 4}", f"player {n}")
+        for turn in range(20):
+            sequence = pooled.record_event(f"game {n % 4}", [n, turn], event_id=uuid4())
+            pooled.heartbeat(issued.session.session_id)
+        resumed = pooled.resume(issued.token, after=0)
+        assert resumed.replay.head >= sequence
+        assert pooled.find_session(f"game {n % 4}", f"player {n}").generation == 2
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(play, range(16)))
+    for n in range(4):
+        events = list(pooled.iter_events_since(f"game {n}", 0, page_size=7))
+        assert [event.sequence for event in events] == list(range(1, 81))
+    assert pooled.record_events("many", range(500)) == range(1, 501)
+    assert pooled.prune_events("many", 499) == 499
+
+
+def test_nothing_is_left_behind_in_a_session(
+    pooled: GameSessionRegistry, through: str, conninfo: str
+) -> None:
+    before = session_settings(through)
+    for n in range(20):
+        pooled.record_event("game", n)
+        pooled.fetch_events_since("game", n)
+    pooled.cleanup_expired_sessions()
+    assert session_settings(through) == before
+    with psycopg.connect(through) as another:
+        assert another.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
+    assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+def test_a_statement_is_bounded_all_the_same(through: str, conninfo: str) -> None:
+    with configured(through, lock_timeout=0.1, pool_timeout=1.0) as registry:
+        registry.record_event("game", 1)
+        with (
+            held(conninfo, "SELECT FROM game FOR UPDATE"),
+            pytest.raises(RegistryUnavailable, match="lock_timeout"),
+        ):
+            registry.record_event("game", 2)
+        assert registry.record_event("game", 2) == 2
+
+
+def test_a_connection_of_the_caller_is_given_back_as_it_was(through: str) -> None:
+    with ConnectionPool(through, min_size=1, max_size=1, open=True) as pool:
+        registry = GameSessionRegistry(pool)
+        for n in range(10):
+            registry.record_event("game", n)
+        with pool.connection() as connection:
+            assert connection.prepare_threshold == 5
+            assert not connection.autocommit
+
+
+def test_a_server_that_was_changed_behind_the_pooler_is_noticed(
+    pooled: GameSessionRegistry, conninfo: str
+) -> None:
+    pooled.record_event("game", 1)
+    for n in range(8):  # over all connections
+        pooled.fetch_events_since("game", n % 2)
+    # As after a failover, of which a client of the pooler sees nothing.
+    rows(conninfo, "UPDATE lineage SET timeline = '00000000'")
+    epoch = value(conninfo, "SELECT known_epoch(epoch, (SELECT mark FROM lineage_mark)) FROM game")
+    with pytest.raises(EpochMismatch):
+        pooled.fetch_events_since("game", 1, epoch=epoch)
+
+
+def test_of_several_cleanups_one_works(through: str, conninfo: str) -> None:
+    fill(conninfo, games=1, sessions=1, events=3, age="2 days")
+    with configured(through) as one, configured(through) as another:
+        with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
+            first = in_thread(Maintenance(one).run_once)
+            until_blocked(conninfo, 1, "cleanup_aged_games")
+            assert Maintenance(another).run_once().outcome is Outcome.ANOTHER_AT_WORK
+        assert first.result(30).cleanup == Cleanup(1, 3, 1)
+        assert Maintenance(another).run_once().outcome is Outcome.DONE
+    assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
