@@ -181,6 +181,7 @@ def _disown() -> None:
     why = "this process was forked after the registry was opened: open another one in it"
     for registry in _opened:
         registry._database.refuse(why)
+        registry._reads.known.disown()
         for combiner in registry._combiners().values():
             combiner.refuse(why)
 

@@ -27,6 +27,7 @@ except ModuleNotFoundError:
         "the replay cache needs redis: pip install 'game-session-registry[redis]'", name="redis"
     ) from None
 
+from . import arguments
 from .errors import InvalidArgument
 from .resources import folder
 from .runs import Position, Run, joined, pack, unpack
@@ -54,7 +55,7 @@ class _Script:
         text = (folder("lua") / f"{name}.lua").read_bytes()
         return cls(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
-    def call(self, key: str, *arguments: bytes | int) -> _Command:
+    def call(self, key: bytes, *arguments: bytes | int) -> _Command:
         return ("EVALSHA", self.sha, 1, key, *arguments)
 
 
@@ -78,18 +79,20 @@ class RedisReplayCache:
         prefix: of the keys: `prefix:game_id`. Another for each database that shares the Redis.
 
     Raises:
-        InvalidArgument: the server is neither, or the URL is none.
+        InvalidArgument: the server is neither, or the URL is none; the prefix is not 1 to 200
+            characters of text.
     """
 
     def __init__(self, server: str | redis.Redis, *, prefix: str = "registry") -> None:
-        if not isinstance(prefix, str) or not prefix:
-            raise InvalidArgument("prefix must be a str with something in it")
-        self._prefix = prefix
+        self._prefix = arguments.text_id("prefix", prefix)
         pool = _pool(server)
         # Ours end with the time of the call instead, and nothing is tried twice in it.
         kwargs = {**pool.connection_kwargs, "decode_responses": False, "retry": _ONCE}
         self._kwargs = kwargs | {"health_check_interval": 0}
         self._class: type[Any] = type("Bounded", (_Bounded, pool.connection_class), {})
+        if not self._can_connect():
+            raise InvalidArgument(_WRONG)
+        self._pool = pool  # what a connection asks for its settings may go with it
         self._idle: list[Any] = []
         self._process = os.getpid()
         self._lock = threading.Lock()  # for what follows
@@ -104,21 +107,22 @@ class RedisReplayCache:
             For each game that it knows some of a run without a hole, which may begin earlier and
             end before the head; none at all when Redis does not answer within `timeout` seconds.
         """
+        deadline = monotonic() + timeout
         answers = self._exchange(
-            [_READ.call(self._key(game), *position) for game, position in wanted.items()], timeout
+            [_READ.call(self._key(game), *position) for game, position in wanted.items()], deadline
         )
         found = {}
         damaged = []
         for game, answer in zip(wanted, answers, strict=False):
-            if isinstance(answer, redis.exceptions.NoScriptError):
-                continue
+            if isinstance(answer, Exception) and type(answer) is not redis.ResponseError:
+                continue  # no script, no right, no room: that says nothing of what is there
             runs = [unpack(run) for run in answer] if isinstance(answer, list) else [None]
             if None in runs:
                 damaged.append(game)
             elif run := joined(run for run in runs if run):
                 found[game] = run
         if damaged:
-            self._exchange([("UNLINK", *map(self._key, damaged))], timeout)
+            self._exchange([("UNLINK", *map(self._key, damaged))], deadline)
         return found
 
     def change(
@@ -137,7 +141,7 @@ class RedisReplayCache:
             *(_FILL.call(self._key(game), pack(run), keep, seconds) for game, run in fills),
             *(_TRIM.call(self._key(game), floor) for game, floor in trims.items()),
         ]
-        answers = self._exchange(commands, timeout)
+        answers = self._exchange(commands, monotonic() + timeout)
         return not any(isinstance(answer, Exception) for answer in answers) and len(answers) == len(
             commands
         )
@@ -153,29 +157,36 @@ class RedisReplayCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _key(self, game_id: str) -> str:
-        return f"{self._prefix}:{game_id}"
+    def _key(self, game_id: str) -> bytes:
+        return f"{self._prefix}:{game_id}".encode()
 
-    def _exchange(self, commands: Sequence[_Command], timeout: float) -> list[Any]:
+    def _can_connect(self) -> bool:
+        """Whether there can be a connection of these settings; none is opened."""
+        try:
+            self._class(**self._kwargs)
+        except Exception:  # its text may show the password
+            return False
+        return True
+
+    def _exchange(self, commands: Sequence[_Command], deadline: float) -> list[Any]:
         """The answers to some commands, errors of single ones included; none if Redis is away."""
+        if self._process != os.getpid():  # forked: the connections, and who holds the lock, are not
+            self._process, self._idle, self._lock = os.getpid(), [], threading.Lock()
         if not commands or self._closed or not self._admits():
             return []
-        deadline = monotonic() + timeout
         try:
             try:
                 answers = self._ask(commands, deadline)
             except _Stale:
                 self._drop_idle()  # the server closed one, so it has closed them all
                 answers = self._ask(commands, deadline)
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:  # also what a client's own settings raise: a cache never does
             self._failed(error)
             return []
         self._succeeded()
         return answers
 
     def _ask(self, commands: Sequence[_Command], deadline: float) -> list[Any]:
-        if self._process != os.getpid():  # a forked child: the connections are its parent's
-            self._process, self._idle = os.getpid(), []
         try:
             connection, fresh = self._idle.pop(), False
         except IndexError:
@@ -243,8 +254,18 @@ class _Bounded:
 
     deadline = 0.0
 
+    @property
+    def socket_timeout(self) -> float:
+        """Asked before each address that is tried, and before TLS is agreed upon."""
+        return max(self.deadline - monotonic(), 0.000001)  # 0 would mean another thing
+
+    @socket_timeout.setter
+    def socket_timeout(self, _: object) -> None:
+        """What the client was set to is not what counts."""
+
+    socket_connect_timeout = socket_timeout
+
     def _connect(self) -> _Socket:
-        self.socket_connect_timeout = _left(self.deadline)
         return _Socket(super()._connect(), self)  # type: ignore[misc]
 
 
@@ -274,8 +295,11 @@ class _Socket:
 
 
 def _left(deadline: float) -> float:
-    """The seconds left; at least one that is no time at all, since 0 would mean another thing."""
-    return max(deadline - monotonic(), 0.000001)
+    """The seconds left; raises TimeoutError if there are none."""
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError("no time left")
+    return left
 
 
 def _talk(connection: Any, commands: Sequence[_Command]) -> list[Any]:
@@ -291,6 +315,10 @@ def _talk(connection: Any, commands: Sequence[_Command]) -> list[Any]:
 
 
 _ONCE = Retry(NoBackoff(), 0)
+_WRONG: Final = (
+    "the cache's server must be a redis.Redis or a URL: redis://, rediss:// or unix://, with "
+    "settings that there are"
+)
 
 
 def _pool(server: object) -> redis.ConnectionPool:
@@ -301,6 +329,4 @@ def _pool(server: object) -> redis.ConnectionPool:
             return redis.ConnectionPool.from_url(server)
         except ValueError:
             pass  # its text would show the password
-    raise InvalidArgument(
-        "the cache's server must be a redis.Redis or a URL: redis://, rediss:// or unix://"
-    )
+    raise InvalidArgument(_WRONG)

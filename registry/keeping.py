@@ -140,6 +140,13 @@ class Keeper(Recent):
         self._gone[game_id] = None
         self._ring()
 
+    def disown(self) -> None:
+        """In a forked child: neither the thread nor whoever held a lock is here."""
+        super().disown()
+        self._hiring = threading.Lock()
+        self._thread = None
+        self._closed = True
+
     def close(self) -> None:
         """Ends the thread; what waits is left out."""
         super().close()
@@ -176,7 +183,8 @@ class Keeper(Recent):
                         self._thread = None
                         return
         finally:
-            self._thread = None
+            if self._thread is threading.current_thread():  # and not one that has taken its place
+                self._thread = None
 
     def _bring_in(self) -> None:
         # Each copied in one go: a caller may just be writing to what it found.

@@ -77,7 +77,7 @@ class Reads:
         )
         if row is None:
             return None
-        if known and known.epoch != row[0]:
+        if known and not belongs(known, row):
             self.known.forget(game_id)
             return self.read(game_id, position)
         return self.found(game_id, known, after, row).part(*position)
@@ -86,7 +86,7 @@ class Reads:
         """What is known, and after that what the database sent.
 
         Args:
-            known: of the row's epoch.
+            known: of the row's log.
             begin: the sequence before the row's events.
             row: the columns `epoch, head, floor, sequences, times, codecs, payloads`.
         """
@@ -149,7 +149,7 @@ class Reads:
             row = rows.get(place)
             found = None
             if row is not None:
-                if run and run.epoch != row[0]:
+                if run and not belongs(run, row):
                     self.known.forget(page.key)
                     continue
                 try:
@@ -203,6 +203,11 @@ def rest(position: Position, known: Run | None) -> Position:
     """What to ask the database for: one event at least, so that a hole there shows."""
     after, most = position
     return position if known is None else (known.end, max(1, after + most - known.end))
+
+
+def belongs(known: Run, standing: Row) -> bool:
+    """Whether what is known is of the log that stands like this, and not past its head."""
+    return bool(known.epoch == standing[0] and known.end <= standing[1])
 
 
 def widest(pages: Iterable[tuple[str, Shared[Any, Any]]]) -> dict[str, Position]:

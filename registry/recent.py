@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from .config import RegistryConfig
@@ -47,6 +48,8 @@ class Recent:
         """Takes note of events that the database sent, if they are among the newest."""
         run = run.newest(self._most_events, head)
         if not run.payloads:
+            with suppress(KeyError):
+                self._runs.move_to_end(game_id)  # it was read, though there was nothing new
             return
         with self._lock:
             known, known_size = self._runs.pop(game_id, _NOTHING)
@@ -84,6 +87,10 @@ class Recent:
         """Takes note that a game has ended, or that its epoch is another one now."""
         with self._lock:
             self._bytes -= self._runs.pop(game_id, _NOTHING)[1]
+
+    def disown(self) -> None:
+        """In a forked child: whoever held the lock is not here."""
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Knows nothing any more."""

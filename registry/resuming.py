@@ -19,7 +19,7 @@ from .database import ATTEMPTS, Database, Params, Refused, Row
 from .errors import InvalidArgument, InvalidToken, LogCorrupted, RegistryUnavailable
 from .model import Continuity
 from .queries import queries
-from .reading import MOST_PAGES, Reads, Shared, rest, share, widest
+from .reading import MOST_PAGES, Reads, Shared, belongs, rest, share, widest
 from .runs import Found, Position, Run
 from .tokens import ResumeToken
 
@@ -134,9 +134,9 @@ class Resumptions:
         query's events begin where that other log ended.
         """
         present, head, floor = row[:3]
-        if known and known.epoch != present:
+        if known and not belongs(known, row):
             self._reads.known.forget(game_id)
-            if epoch is None:
+            if epoch in (None, present):
                 return None
             known = None
         fits = floor <= after <= head and (epoch is None or epoch == present)
@@ -210,6 +210,13 @@ def _usable(known: Run | None, epoch: UUID | None) -> Run | None:
 
 
 def _part(found: Found, job: Takeover) -> Found | None:
-    """What a client gets of a page; None if that begins elsewhere."""
+    """What a client gets of a page; None if that begins elsewhere, or is less than there is.
+
+    It is where events were known that turn out to be pruned, or of another log.
+    """
     _, begin, _ = job.begins(found.epoch, found.head, found.floor)
-    return found.part(begin, job.most) if found.run.begin <= begin <= found.run.end else None
+    if not found.run.begin <= begin <= found.run.end:
+        return None
+    page = found.part(begin, job.most)
+    whole = len(page.run.payloads) == job.most or page.run.end == found.head
+    return page if whole else None

@@ -162,6 +162,8 @@ def unpack(data: bytes) -> Run | None:
             return None
         epoch, first, last = _HEADER.unpack_from(body)
         size = last - first + 1
+        if not 0 <= size <= len(body):
+            return None
         columns = _HEADER.size + 8 * size
         codecs = struct.unpack_from(f"!{size}h", body, columns)
         lengths = struct.unpack_from(f"!{size}I", body, columns + 2 * size)

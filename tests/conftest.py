@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from probes import PATIENCE
+from redis_server import RedisServer, running
 from support import Clock, Server
 
 from registry import EmbeddedPostgres, GameSessionRegistry, combining
@@ -61,6 +62,27 @@ def blank_conninfo(server: Server) -> Iterator[str]:
 def own_server() -> Iterator[EmbeddedPostgres]:
     """An embedded server of the test's own, to crash and restart; nothing is migrated."""
     with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """The Redis that the tests of this run share."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(shared_redis: RedisServer) -> RedisServer:
+    """A Redis with nothing in it, not to be harmed."""
+    shared_redis.client.flushall()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own, to kill, freeze and restart."""
+    with running() as server:
         yield server
 
 

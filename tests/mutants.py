@@ -28,7 +28,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ["registry", "sql", "migrations", "examples", "tests", "pyproject.toml"]
+PARTS = ["registry", "sql", "lua", "migrations", "examples", "tests", "pyproject.toml"]
 TIMEOUT = 180.0
 
 LOG = "integration/test_log.py::"
@@ -52,6 +52,9 @@ ROUND_TRIPS = "integration/test_round_trips.py::"
 ZSTD = "unit/test_zstd.py::"
 REPLAY = "unit/test_replay.py::"
 PATHS = "unit/test_json_paths.py"
+RUNS = "unit/test_runs.py::"
+CACHE = "integration/test_cache.py::"
+FAILURES = "integration/test_cache_failures.py::"
 WAITED = LOG + "test_processes_that_waited_for_a_game_each_go_on_from_its_head"
 
 Edit = tuple[str, str, str]
@@ -1432,6 +1435,79 @@ MUTANTS = [
         "WHERE floor = head AND head_at",
         "WHERE floor > head AND head_at",
         UPKEEP + "test_a_game_with_nothing_left_goes_when_idle_for_the_retention",
+    ),
+    # 7: the replay cache
+    mutant(
+        "known-events-of-another-epoch-are-used",
+        "7",
+        "registry/reading.py",
+        "bool(known.epoch == standing[0] and known.end <= standing[1])",
+        "bool(known.end <= standing[1])",
+        CACHE + "test_a_game_ended_elsewhere_is_dropped_when_it_is_next_read",
+    ),
+    mutant(
+        "known-events-past-the-head-are-used",
+        "7",
+        "registry/reading.py",
+        "bool(known.epoch == standing[0] and known.end <= standing[1])",
+        "bool(known.epoch == standing[0])",
+        CACHE + "test_a_run_that_does_not_belong_there_is_never_answered",
+    ),
+    mutant(
+        "part-of-a-run-is-one-too-long",
+        "7",
+        "registry/runs.py",
+        "stop = skip + most",
+        "stop = skip + most + 1",
+        RUNS + "test_a_part_is_the_events_after_a_sequence_and_no_more",
+    ),
+    mutant(
+        "part-of-a-shared-page-begins-one-too-late",
+        "7",
+        "registry/runs.py",
+        "self.floor, run.part(after, most), self.known_to)",
+        "self.floor, run.part(after + 1, most), self.known_to)",
+        RUNS + "test_a_part_of_what_was_found_is_right_wherever_it_begins",
+    ),
+    mutant(
+        "page-of-a-gap-is-cut-short",
+        "7",
+        "registry/resuming.py",
+        "return page if whole else None",
+        "return page",
+        CACHE + "test_a_gap_is_answered_by_a_whole_page",
+    ),
+    mutant(
+        "damaged-runs-are-read",
+        "7",
+        "registry/runs.py",
+        "if zlib.crc32(body) != checksum:",
+        "if checksum < 0:",
+        CACHE + "test_garbage_is_answered_rightly_and_dropped",
+    ),
+    mutant(
+        "fill-leaves-a-hole",
+        "7",
+        "lua/fill.lua",
+        "first > top + 1)",
+        "first > top + 2)",
+        CACHE + "test_a_run_behind_a_hole_takes_the_place_of_what_was_there",
+    ),
+    mutant(
+        "trim-goes-one-too-far",
+        "replay cache",
+        "lua/trim.lua",
+        "> floor then",
+        "> floor + 1 then",
+        CACHE + "test_a_trim_takes_whole_runs_and_none_that_is_needed",
+    ),
+    mutant(
+        "redis-is-never-tried-again",
+        "replay cache",
+        "registry/cache.py",
+        "            self._try_again_at = now + REST\n            return True",
+        "            return False",
+        FAILURES + "test_a_redis_that_is_back_is_asked_by_every_call_again",
     ),
 ]
 

@@ -13,6 +13,7 @@ from support import KEPT, TABLES, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig
 from registry.combining import Combiner
+from registry.recent import Recent
 
 T = TypeVar("T")
 PATIENCE = 30.0
@@ -47,8 +48,8 @@ def empty(conninfo: str) -> None:
 
 
 def as_just_opened(registry: GameSessionRegistry) -> None:
-    """Has a registry read again what it has read, for a test that changes rows by hand."""
-    registry._reads.known.close()
+    """Has a registry read again what it has read, from the replay cache if there is one."""
+    Recent.close(registry._reads.known)
 
 
 def dump(conninfo: str) -> dict[str, list[tuple[Any, ...]]]:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
+from attrs import evolve
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from redis_server import RedisServer
 from reference import CAP, RETENTION, TTL, Game, Reference, Session
 from soundness import unsound
 from support import TABLES, Clock
@@ -36,6 +40,7 @@ from registry import (
     SessionRevoked,
     TokenReused,
 )
+from registry.cache import RedisReplayCache
 
 CONFIG = RegistryConfig(
     session_ttl=TTL,
@@ -61,6 +66,10 @@ epochs = st.sampled_from(["none", "right", "wrong"])
 generations = st.sampled_from(["none", "newest", "stale", "unborn"])
 
 
+def slow(value: int) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def outcome(act: Callable[[], Any]) -> Any:
     """What a call returns, or the error it raises as something that can be compared."""
     try:
@@ -70,13 +79,17 @@ def outcome(act: Callable[[], Any]) -> Any:
 
 
 class SideBySide(RuleBasedStateMachine):
-    def __init__(self, conninfo: str) -> None:
+    def __init__(
+        self, conninfo: str, connect: Callable[[], GameSessionRegistry], flush: Callable[[], object]
+    ) -> None:
         super().__init__()
         self.conninfo = conninfo
+        self.connect = connect
+        self.flush = flush
         self.clock = Clock(conninfo)
         self.connection = psycopg.connect(conninfo, autocommit=True)
         self.reference = Reference()
-        self.registries = [GameSessionRegistry.connect(conninfo, config=CONFIG) for _ in "ab"]
+        self.registries = [connect() for _ in "ab"]
         self.turn = 0
         self.tokens: list[str] = []
         self.session_ids: list[str] = []
@@ -367,7 +380,11 @@ class SideBySide(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def reopen(self, which: int) -> None:
         self.registries[which].close()
-        self.registries[which] = GameSessionRegistry.connect(self.conninfo, config=CONFIG)
+        self.registries[which] = self.connect()
+
+    @rule()
+    def the_cache_is_flushed(self) -> None:
+        self.flush()
 
     # what has to hold after each step
 
@@ -415,5 +432,36 @@ class SideBySide(RuleBasedStateMachine):
         assert all(count <= 2 for count in valid.values())
 
 
-def test_every_answer_and_every_row_is_what_the_contract_says(module_conninfo: str) -> None:
-    run_state_machine_as_test(lambda: SideBySide(module_conninfo))
+@pytest.mark.parametrize("cache_bytes", [CONFIG.cache_bytes, *map(slow, [0, 2_000])])
+def test_every_answer_and_every_row_is_what_the_contract_says(
+    module_conninfo: str, cache_bytes: int
+) -> None:
+    config = evolve(CONFIG, cache_bytes=cache_bytes)
+    run_state_machine_as_test(
+        lambda: SideBySide(
+            module_conninfo,
+            lambda: GameSessionRegistry.connect(module_conninfo, config=config),
+            lambda: None,
+        )
+    )
+
+
+@pytest.mark.parametrize("cache_events", [4, slow(CONFIG.cache_events)])
+def test_so_it_is_with_a_replay_cache(
+    module_conninfo: str, redis: RedisServer, cache_events: int
+) -> None:
+    """Two registries, each with a cache and a memory of its own, as those of two processes.
+
+    What earlier runs left in Redis stays there, of games that have begun again since.
+    """
+    config = evolve(CONFIG, cache_events=cache_events, cache_timeout=5.0)
+    with ExitStack() as stack:
+
+        def connect() -> GameSessionRegistry:
+            cache = stack.enter_context(RedisReplayCache(redis.url))
+            return GameSessionRegistry.connect(module_conninfo, config=config, cache=cache)
+
+        run_state_machine_as_test(
+            lambda: SideBySide(module_conninfo, connect, redis.client.flushall)
+        )
+    assert redis.calls("evalsha") > 0
