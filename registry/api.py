@@ -67,7 +67,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         """
         if not isinstance(pool, ConnectionPool):
             raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
-        config, cache = _config(config), _cache(cache)
+        config = _config(config)
+        cache = _cache(cache, config)
         self._use(Database(pool, config, observer=guarded(observer)), config, cache)
 
     @classmethod
@@ -98,7 +99,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         given = arguments.plain_text(conninfo)
         if given is None:
             raise InvalidArgument("conninfo must be a str")
-        config, cache = _config(config), _cache(cache)
+        config = _config(config)
+        cache = _cache(cache, config)
         registry = cls.__new__(cls)
         database = Database.open(given, config, observer=guarded(observer))
         try:
@@ -205,7 +207,11 @@ def _config(config: RegistryConfig | None) -> RegistryConfig:
     return config
 
 
-def _cache(cache: ReplayCache | None) -> ReplayCache | None:
-    if cache is None or isinstance(cache, ReplayCache):
-        return cache
-    raise InvalidArgument("cache must be a registry.cache.RedisReplayCache")
+def _cache(cache: ReplayCache | None, config: RegistryConfig) -> ReplayCache | None:
+    if cache is None:
+        return None
+    if not isinstance(cache, ReplayCache):
+        raise InvalidArgument("cache must be a registry.cache.RedisReplayCache")
+    if config.cache_bytes == 0:
+        raise InvalidArgument("a cache is filled from memory: cache_bytes must not be 0")
+    return cache

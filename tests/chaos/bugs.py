@@ -78,6 +78,18 @@ BUGS: Final = [
         [],
     ),
     Mutant(
+        "what-is-known-stands-for-the-log",
+        "7: who comes back is answered from memory or Redis, wherever the database says the log is",
+        [
+            (
+                "registry/reading.py",
+                "Found(epoch, head, floor, known.then(run), known.end)",
+                "Found(epoch, known.end, floor, known, known.end)",
+            ),
+        ],
+        [],
+    ),
+    Mutant(
         "token-rotated-outside-the-transaction-that-checks-it",
         "5: of two resumes at once each rotates what the other has rotated",
         [

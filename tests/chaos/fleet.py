@@ -26,7 +26,9 @@ PATIENCE = 60.0
 class ClientProcess:
     """One process of clients, which is replaced when it dies."""
 
-    def __init__(self, number: int, incarnation: int, folder: Path, conninfo: str, seed: int):
+    def __init__(
+        self, number: int, incarnation: int, folder: Path, conninfo: str, redis: str, seed: int
+    ) -> None:
         self.number = number
         self.incarnation = incarnation
         self.clock = folder / f"clock-{number}" if number % 2 else None
@@ -36,6 +38,7 @@ class ClientProcess:
         self._errors = folder / f"client-{number}.err"
         options = {
             "conninfo": conninfo,
+            "redis": redis if number // 2 % 2 else None,  # for a half of the processes
             "history": str(history_of(folder, number, incarnation)),
             "number": number,
             "incarnation": incarnation,
@@ -104,9 +107,10 @@ class ClientProcess:
 class Fleet:
     """All client processes of a run."""
 
-    def __init__(self, number: int, folder: Path, conninfo: str, seed: int) -> None:
+    def __init__(self, number: int, folder: Path, conninfo: str, redis: str, seed: int) -> None:
         self._folder = folder
         self._conninfo = conninfo
+        self._redis = redis
         self._seed = seed
         self._ended: list[dict[str, Any]] = []
         self._all: list[ClientProcess] = []
@@ -114,7 +118,7 @@ class Fleet:
 
     def _start(self, number: int, incarnation: int) -> ClientProcess:
         seed = self._seed + 1000 * number + incarnation
-        client = ClientProcess(number, incarnation, self._folder, self._conninfo, seed)
+        client = ClientProcess(number, incarnation, self._folder, self._conninfo, self._redis, seed)
         self._all.append(client)
         return client
 

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from redis_server import running
 from soundness import EVERYONE_WAITED_FOR, RULES, unsound
 
 from registry import GameSessionRegistry, RegistryConfig
@@ -82,13 +83,13 @@ def _play(
     """The files in which the clients have written down what they saw."""
     begin = time.monotonic()
     chance = random.Random(outcome.seed)
-    with Cluster(outcome.folder, outcome.seed) as cluster:
-        fleet = Fleet(PROCESSES, outcome.folder, cluster.conninfo, outcome.seed)
+    with Cluster(outcome.folder, outcome.seed) as cluster, running() as redis:
+        fleet = Fleet(PROCESSES, outcome.folder, cluster.conninfo, redis.url, outcome.seed)
         last = outcome.folder / "history-final.jsonl"
         try:
             say(f"{PROCESSES} client processes begin; seed {outcome.seed}")
             fleet.until_served()
-            world = World(cluster, fleet, chance)
+            world = World(cluster, redis, fleet, chance)
             for name in _in_random_order(names, chance, rounds=1 if seconds is None else None):
                 started = time.monotonic()
                 if seconds is not None and started > begin + seconds:

@@ -36,6 +36,7 @@ from registry import (
     SessionTakenOver,
     TokenReused,
 )
+from registry.cache import RedisReplayCache
 
 from .client import Client
 from .history import Recorder
@@ -336,17 +337,24 @@ class Process:
                 pool_timeout=2.0,
                 pool_min_size=1,
                 pool_max_size=6,
+                # So little that most of what is read again comes from the Redis.
+                cache_events=40,
+                cache_bytes=20_000,
                 **patience,
             ),
+            options["redis"],
         )
         self._actors = 0
 
-    def _connect(self, conninfo: str, config: RegistryConfig) -> GameSessionRegistry:
+    def _connect(
+        self, conninfo: str, config: RegistryConfig, redis: str | None
+    ) -> GameSessionRegistry:
         """Patiently: the process may begin in the middle of a fault."""
+        cache = None if redis is None else RedisReplayCache(redis)
         deadline = time.monotonic() + 60
         while True:
             try:
-                return GameSessionRegistry.connect(conninfo, config=config)
+                return GameSessionRegistry.connect(conninfo, config=config, cache=cache)
             except RegistryUnavailable:
                 if time.monotonic() > deadline:
                     raise

@@ -6,15 +6,18 @@ import random
 import threading
 from dataclasses import dataclass, field
 
+from redis_server import RedisServer
+
 from .cluster import Cluster
 from .fleet import ClientProcess, Fleet
 
 
 @dataclass
 class World:
-    """The servers, the clients, and the dice of a run."""
+    """The servers, the Redis of half of the clients, the clients, and the dice of a run."""
 
     cluster: Cluster
+    redis: RedisServer
     fleet: Fleet
     chance: random.Random
     _never: threading.Event = field(default_factory=threading.Event)

@@ -5,7 +5,7 @@ Whoever calls it waits afterwards until all clients are served again.
 
 from __future__ import annotations
 
-from . import clients, disk, failover, locks, network, servers
+from . import caches, clients, disk, failover, locks, network, servers
 
 FAULTS = {
     fault.__name__.replace("_", "-"): fault
@@ -29,6 +29,10 @@ FAULTS = {
         clients.clock_wrong,
         clients.interrupted,
         clients.forked,
+        caches.cache_killed,
+        caches.cache_frozen,
+        caches.cache_flushed,
+        caches.cache_restored,
         disk.disk_full,
         disk.wal_disk_full,
         failover.failed_over,
