@@ -4,6 +4,8 @@
 or raises.
 """
 
+import logging
+
 from .api import GameSessionRegistry
 from .config import RegistryConfig
 from .embedded import EmbeddedPostgres
@@ -44,6 +46,9 @@ from .model import (
 from .replay import GameEvent, Replay, ReplayJson
 from .schema import migrate
 from .storage import TrainedDictionary
+
+# What is logged goes where the host sends it, and nowhere else.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "Acknowledgement",

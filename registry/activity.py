@@ -130,8 +130,7 @@ class View:
 
 SORTS: Final[Mapping[str, Callable[[Activity], tuple[float, ...]]]] = {
     "rate": lambda game: (game.rate or 0.0, -game.idle),
-    # Before its sessions are looked at, a log is as long as its lag can be.
-    "lag": lambda game: (game.log if game.lag is None else game.lag, game.log),
+    "lag": lambda game: (-1.0 if game.lag is None else game.lag, game.log),
     "log": lambda game: (game.log, game.rate or 0.0),
 }
 """What the games can be sorted by, the highest first."""
@@ -152,6 +151,8 @@ class Watch:
     def __init__(self, *, sort: str = "rate", limit: int = 20, stale: float = 60.0) -> None:
         """`stale`: seconds of silence after which a live session counts as stale."""
         self._order = SORTS[sort]
+        # Before its sessions are looked at, a log is as long as its lag can be.
+        self._promise = SORTS["log" if sort == "lag" else sort]
         self._limit = limit
         self._stale = stale
         self._samples: deque[_Sample] = deque(maxlen=LOOKS)
@@ -165,7 +166,7 @@ class Watch:
             server = Server(*ask(queries.top_server, limits)[0])
             rows, complete = self._meet(ask)
             games = [self._activity(server.at, row) for row in rows.values()]
-            games.sort(key=self._order, reverse=True)
+            games.sort(key=self._promise, reverse=True)
             leading = self._with_sessions(ask, games[: max(RANKED, self._limit)])
         leading.sort(key=self._order, reverse=True)
         view = self._view(server, games, complete, leading)

@@ -7,6 +7,7 @@ may have more.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,6 +48,8 @@ demonstration gets rich by its extra."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, by default that of `sys.argv`, and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    # The pool tells at length of each try to connect: a command says in a line what came of it.
+    logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
     try:
         return _run(argv)
     except ModuleNotFoundError as error:
@@ -78,5 +81,9 @@ def _run(argv: Sequence[str]) -> int:
             called.add_arguments(command)
             command.set_defaults(command=called.run)
     options = parser.parse_args(argv)
+    if hasattr(options, "without_database") and not options.database:
+        options.without_database(
+            "say which database: --database URL, or DATABASE_URL in the environment"
+        )
     code: int = options.command(options)
     return code

@@ -233,7 +233,8 @@ def _time_limits(server: _Server) -> Iterator[Finding]:
             "time limits",
             ADVICE,
             "nothing ends a forgotten transaction, which holds vacuum back and may lock a game",
-            "ALTER SYSTEM SET idle_in_transaction_session_timeout = '5min'",
+            "ALTER SYSTEM SET idle_in_transaction_session_timeout = '5min'; "
+            "SELECT pg_reload_conf()",
         )
 
 
@@ -371,7 +372,8 @@ def _upkeep(ask: Ask, limits: Limits) -> Iterator[Finding]:
             "cleanup",
             ATTENTION,
             "; ".join(said),
-            "call cleanup_expired_sessions() from a timer; see its errors if one does already",
+            "run Maintenance(registry) in your servers, or `python -m registry cleanup` from a "
+            "timer; see its errors if one does already",
         )
     else:
         yield Finding("cleanup", OK, "nothing waits for it")

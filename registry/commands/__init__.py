@@ -22,9 +22,10 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         "--database",
         metavar="URL",
         default=url,
-        required=not url,
         help="postgresql://user@host/name, or any libpq connection string (default: DATABASE_URL)",
     )
+    if not url:
+        parser.set_defaults(without_database=parser.error)
 
 
 def positive_seconds(text: str) -> float:

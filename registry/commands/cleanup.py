@@ -15,7 +15,7 @@ from ..api import GameSessionRegistry
 from ..config import RegistryConfig
 from ..maintenance import BATCH_SIZE, SHARE, Maintenance, Outcome, Run
 from ..model import Cleanup
-from . import add_database
+from . import add_database, positive_seconds, positive_whole
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -41,28 +41,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--retention",
-        type=float,
+        type=positive_seconds,
         default=defaults.replay_retention,
         metavar="SECONDS",
         help="the replay_retention of your servers (default: %(default)g)",
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=positive_whole,
         default=BATCH_SIZE,
         metavar="ROWS",
         help="at most deleted by one statement (default: %(default)s)",
     )
     parser.add_argument(
-        "--max-seconds", type=float, metavar="SECONDS", help="begin no further batch after that"
+        "--max-seconds",
+        type=positive_seconds,
+        metavar="SECONDS",
+        help="begin no further batch after that",
     )
     parser.add_argument(
         "--share",
-        type=float,
+        type=share,
         default=SHARE,
         help="of the time, what it is at work; in between it pauses (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def share(text: str) -> float:
+    """An option that is a part of the time."""
+    part = positive_seconds(text)
+    if part > 1:
+        raise argparse.ArgumentTypeError("it is a part of the time, at most 1")
+    return part
 
 
 def run(options: argparse.Namespace) -> int:
@@ -101,11 +112,12 @@ def _sentence(done: Run) -> str:
     deleted = done.cleanup
     said = {
         Outcome.DONE: "nothing more is due",
-        Outcome.TIME_UP: "the time is up and more is due",
+        Outcome.TIME_UP: "ended before all was done: more is due",
         Outcome.ANOTHER_AT_WORK: "another process is at work on the rest",
     }[done.outcome]
     return (
-        f"deleted {deleted.sessions} sessions, {deleted.events} events and {deleted.games} games "
+        f"deleted {deleted.sessions:,} sessions, {deleted.events:,} events and "
+        f"{deleted.games:,} games "
         f"in {done.seconds:.1f} s; {said}"
     )
 
@@ -148,8 +160,8 @@ def _bar() -> Iterator[Show]:
         MofNCompleteColumn(),
         TextColumn("rows"),
         TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None)

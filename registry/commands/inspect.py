@@ -11,6 +11,7 @@ from typing import Any
 from attrs import asdict
 
 from .. import schema
+from ..errors import GameNotFound, RegistryError, SessionNotFound
 from ..inspection import (
     CHECKED,
     InspectedEvent,
@@ -54,10 +55,18 @@ def run(options: argparse.Namespace) -> int:
     wanted = {"events": options.events, "payloads": options.show_payloads}
     with schema.reading(options.database) as connection:
         schema.check(connection)
-        if options.kind == "game":
-            inspection = inspect_game(connection, options.id, **wanted)
-        else:
-            session, inspection = inspect_session(connection, options.id, **wanted)
+        try:
+            if options.kind == "game":
+                inspection = inspect_game(connection, options.id, **wanted)
+            else:
+                session, inspection = inspect_session(connection, options.id, **wanted)
+        except GameNotFound:
+            raise RegistryError(f"there is no game {options.id!r}, or no more") from None
+        except SessionNotFound:
+            raise RegistryError(
+                f"there is no session {options.id!r}, or no more: its id is the game's, a slash "
+                "and a UUID; `inspect game` lists those of a game"
+            ) from None
     if options.json:
         found = document(inspection, session, options.sessions, options.show_payloads)
         print(json.dumps(found, indent=2))

@@ -49,8 +49,8 @@ class Bars:
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]:6}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=Console(stderr=True, highlight=False),
             expand=True,
         )

@@ -332,7 +332,7 @@ def test_what_the_cleanup_should_have_removed(
     assert "1 sessions that expired, up to 1h" in doctor.one("cleanup", conninfo)["said"]
     clock.advance(90_000)
     found = doctor.one("cleanup", conninfo)
-    assert "cleanup_expired_sessions()" in found["remedy"]
+    assert "python -m registry cleanup" in found["remedy"]
     for what in (
         "1 games with events past the retention, up to 1d2h old",
         "1 sessions that expired",

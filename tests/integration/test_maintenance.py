@@ -270,8 +270,11 @@ def test_the_command_whose_time_is_up_says_so(
     fill(conninfo, games=1, sessions=0, events=30, age="2 days")
     assert cleanup(conninfo, "--batch-size", "10", "--max-seconds", "0.001") == 3
     assert "more is due" in capsys.readouterr().out
-    assert cleanup(conninfo, "--batch-size", "0") == 1
-    assert "batch_size" in capsys.readouterr().err
+    for wrong in (("--batch-size", "0"), ("--share", "2"), ("--retention", "-1")):
+        with pytest.raises(SystemExit) as usage:
+            cleanup(conninfo, *wrong)
+        assert usage.value.code == 2
+        assert f"argument {wrong[0]}: it" in capsys.readouterr().err
 
 
 def test_the_command_explains_its_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
