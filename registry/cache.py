@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from attrs import field, frozen
 
@@ -116,7 +116,7 @@ class RedisReplayCache:
         for game, answer in zip(wanted, answers, strict=False):
             if isinstance(answer, Exception) and type(answer) is not redis.ResponseError:
                 continue  # no script, no right, no room: that says nothing of what is there
-            runs = [unpack(run) for run in answer] if isinstance(answer, list) else [None]
+            runs = [unpack(run) for run in answer] if _are_bytes(answer) else [None]
             if None in runs:
                 damaged.append(game)
             elif run := joined(run for run in runs if run):
@@ -292,6 +292,10 @@ class _Socket:
     def sendall(self, data: bytes) -> None:
         self._plain.settimeout(_left(self._connection.deadline))
         self._plain.sendall(data)
+
+
+def _are_bytes(answer: object) -> TypeGuard[list[bytes]]:
+    return isinstance(answer, list) and all(isinstance(item, bytes) for item in answer)
 
 
 def _left(deadline: float) -> float:

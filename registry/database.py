@@ -195,10 +195,13 @@ class Database:
 
         A forked child leaves it to its parent.
         """
-        if not self._refusal:
+        if self._refusal:
+            return
+        with self._lock:  # or a pool that is just being replaced would stay open
             self.refuse("the registry is closed")
-            if self.owned:
-                self.pool.close()
+            pool = self.pool
+        if self.owned:
+            pool.close()
 
     def leave(self) -> None:
         """Lets go of a pool of the registry's own, without waiting for who still uses it."""

@@ -112,7 +112,8 @@ class Keeper(Recent):
         if missing:
             for game, run in self._cache.read(missing, self._config.cache_timeout).items():
                 super().learn(game, run.end, run)
-                self._had[game] = _Given(run.epoch, run.begin, run.end)
+                if len(self._had) < MOST_GAMES:
+                    self._had[game] = _Given(run.epoch, run.begin, run.end)
             found.update(super().find(missing))
         return found
 
@@ -199,6 +200,8 @@ class Keeper(Recent):
         trims, self._trims = self._trims, {}
         had, self._had = self._had, {}
         self._given.update(had.copy())
+        while len(self._given) > MOST_GAMES:
+            self._given.popitem(last=False)
         gone = dict(gone)
         for game in gone:
             self._given.pop(game, None)

@@ -124,8 +124,6 @@ class Reads:
 
     def _together(self, batch: Batch[_Job, Found | None], _: bool) -> Collection[str]:
         calls = [call for calls in batch.values() for call in calls]
-        for call in calls:
-            call.left_alone = True
         pages = share(
             calls,
             lambda call: call.job.game_id,
@@ -133,9 +131,12 @@ class Reads:
             self._longest,
         )
         known = self.known.find(widest((page.key, page) for page in pages))
-        # One call that the server does not take must not fail the others.
-        with suppress(Refused, InvalidArgument):
+        try:
             self._share(pages, [page.of(known.get(page.key)) for page in pages])
+        except (Refused, InvalidArgument):
+            # One call that the server does not take must not fail the others.
+            for call in calls:
+                call.left_alone = True
         return ()
 
     def _share(self, pages: Sequence[Shared[str, _Call]], known: Sequence[Run | None]) -> None:
@@ -151,14 +152,12 @@ class Reads:
             if row is not None:
                 if run and not belongs(run, row):
                     self.known.forget(page.key)
-                    continue
-                try:
-                    found = self.found(page.key, run, max(asked[place - 1][1], row[2]), row)
-                except LogCorrupted:
-                    continue
+                else:
+                    with suppress(LogCorrupted):  # whoever reads it by itself is told
+                        found = self.found(page.key, run, max(asked[place - 1][1], row[2]), row)
             for call in page.members:
+                call.left_alone = row is not None and found is None
                 call.answer = found and found.part(call.job.after, call.job.most)
-                call.left_alone = False
 
 
 @define

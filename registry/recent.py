@@ -61,9 +61,11 @@ class Recent:
                 whole_size = size(whole)
             self._runs[game_id] = whole, whole_size
             self._bytes += whole_size
-            while self._bytes > self._most_bytes:
+            while self._runs and self._bytes > self._most_bytes:
                 _, (_, oldest_size) = self._runs.popitem(last=False)
                 self._bytes -= oldest_size
+            if not self._runs:
+                self._bytes = 0  # whatever an interrupted call has left
 
     def _longer(self, known: Run, known_size: int, run: Run) -> tuple[Run, int]:
         """What is known and a run that goes on from within it, at a cost of the new events."""

@@ -145,8 +145,6 @@ class Resumptions:
     def _together(self, batch: Batch[Takeover, Taken], _: bool) -> Collection[str]:
         # Of two calls for one session the second comes by itself.
         calls = [calls[0] for calls in batch.values()]
-        for call in (call for calls in batch.values() for call in calls):
-            call.left_alone = True
         pages = self._pages(calls)
         known = self._reads.known.find(widest((page.key[0], page) for page in pages))
         shares = [
@@ -157,6 +155,8 @@ class Resumptions:
         # One call that cannot be sent, or that the server does not take, must not fail the others.
         with suppress(Refused, InvalidArgument):
             self._share(pages, shares)
+        for call in (call for calls in batch.values() for call in calls):
+            call.left_alone = call.answer is None
         return ()
 
     def _pages(self, calls: Sequence[_Call]) -> list[_Page]:
@@ -201,7 +201,6 @@ class Resumptions:
                     found[number] = self._page(game_id, known[number - 1], after, epoch, row[OWN:])
             page = found[number]
             call.answer = row, page and _part(page, call.job)
-            call.left_alone = False
 
 
 def _usable(known: Run | None, epoch: UUID | None) -> Run | None:

@@ -446,3 +446,52 @@ def test_a_registry_closes_in_time_though_redis_is_frozen(
         read(registry)
         assert timed(registry.close) < 2 + SLACK
         own_redis.thaw()
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """The port of something that gives one answer to each script and OK to all else."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=converse, args=(connection,), daemon=True).start()
+
+    def converse(connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as lines:
+            while line := lines.readline():
+                words = []
+                for _ in range(int(line[1:])):
+                    size = int(lines.readline()[1:])
+                    words.append(lines.read(size + 2))
+                connection.sendall(answer if words[0] == b"EVALSHA\r\n" else b"+OK\r\n")
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"*1\r\n:3\r\n",
+        b"*1\r\n$-1\r\n",
+        b"*1\r\n*1\r\n:1\r\n",
+        b":7\r\n",
+        b"*-1\r\n",
+        b"$1\r\nx\r\n",
+    ],
+)
+def test_a_redis_that_answers_nonsense_is_not_believed(conninfo: str, answer: bytes) -> None:
+    with (
+        answering(answer) as port,
+        RedisReplayCache(f"redis://127.0.0.1:{port}?protocol=2") as cache,
+        GameSessionRegistry.connect(conninfo, cache=cache) as registry,
+    ):
+        registry.record_events("chess", range(3))
+        token = registry.issue_resume_token("chess", "alice").token
+        page = registry.fetch_events_since("chess", 0)
+        assert (len(page.events), page.source) == (3, "database")
+        assert len(registry.resume(token, after=1).replay.events) == 2

@@ -29,6 +29,7 @@ from registry import (
     GameNotFound,
     GameSessionRegistry,
     RegistryError,
+    RegistryUnavailable,
     Replay,
     Resumption,
 )
@@ -193,3 +194,28 @@ def test_pages_are_shared_where_they_overlap_and_only_up_to_a_length() -> None:
     assert [(page.key, page.after, page.most) for page in apart] == [
         (0, 0, 10), (0, 26, 15), (1, 5, 20),
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("one_writer")
+def test_what_fails_for_all_is_not_tried_again_by_each(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or an outage would be one attempt for each client that waits."""
+    with configured(conninfo, cache_bytes=0, lock_timeout=2.0, statement_timeout=30.0) as registry:
+        registry.record_event("game", 0)
+        combiner = registry._reads.combiner
+        alone: list[object] = []
+        do_alone = combiner._do_alone
+
+        def counted(job: Any) -> Any:
+            alone.append(job)
+            return do_alone(job)
+
+        monkeypatch.setattr(combiner, "_do_alone", counted)
+        with held(conninfo, "LOCK TABLE game_event IN ACCESS EXCLUSIVE MODE"):
+            first = in_thread(partial(registry.fetch_events_since, "game", 0))
+            until_blocked(conninfo, 1, "fetch_events_since")
+            calls = [in_thread(partial(registry.fetch_events_since, "game", 0)) for _ in range(9)]
+            for call in (first, *calls):
+                assert isinstance(call.exception(PATIENCE), RegistryUnavailable)
+        assert len(alone) == 1
