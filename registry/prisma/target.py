@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from time import monotonic, sleep
 from typing import Any, Final
 
 import psycopg
@@ -21,6 +22,9 @@ from .plan import Plan
 
 LOCK: Final = 0x67616D65_70726973
 """The advisory lock of an import, beside those of the migrations."""
+
+LINGERING: Final = 2.0
+"""Seconds in which the server notices that an import which has just ended is gone."""
 
 TIMEOUT: Final = 600.0
 """Seconds that a statement may take: a batch is short, counting a very long log is not."""
@@ -129,10 +133,13 @@ class Target:
             target = cls(connection)
             config = RegistryConfig(statement_timeout=TIMEOUT, lock_timeout=60.0)
             target._rows(queries.configure, settings(config, local=False))
-            if target._rows(queries.import_lock, {"import": LOCK}) != [(True,)]:
-                raise RegistryUnavailable(
-                    "another import into this database is running: wait for its end"
-                )
+            deadline = monotonic() + LINGERING
+            while target._rows(queries.import_lock, {"import": LOCK}) != [(True,)]:
+                if monotonic() > deadline:
+                    raise RegistryUnavailable(
+                        "another import into this database is running: wait for its end"
+                    )
+                sleep(LINGERING / 20)
             yield target
 
     def standing(self, game_ids: Sequence[str], heads: Sequence[int]) -> Mapping[str, Found]:

@@ -109,7 +109,7 @@ INSERT INTO game_session
      expires_at)
 SELECT game_id, md5(name)::uuid, user_id, sha256(sha256(name::bytea)),
        floor + CASE WHEN player = 0 THEN 0 ELSE events / 2 END,
-       interval '15 minutes', begun, beat, beat + interval '15 minutes'
+       interval '30 minutes', begun, beat, beat + interval '30 minutes'
 FROM (
     SELECT *, game_id || '/' || user_id AS name,
            now() - CASE player WHEN 0 THEN interval '5 seconds' WHEN 3 THEN interval '1 hour'
