@@ -693,7 +693,7 @@ def test_the_url_of_prisma_will_do(
     source.execute('ALTER TABLE "gameSession" SET SCHEMA app')
     given = conninfo_to_dict(source.conninfo)
     url = (
-        f"postgresql://{given['user']}@localhost:{given['port']}/{given['dbname']}"
+        f"postgresql://{given['user']}@localhost:{given.get('port', 5432)}/{given['dbname']}"
         f"?host={given['host']}&schema=app&connection_limit=5&pgbouncer=true"
     )
     assert carry("--from", url)["complete"]
