@@ -26,7 +26,7 @@ class Gathering:
         query: the same for many; its first column is the place of the call that a row answers.
             It waits for no lock. A call without a row is done alone, by its own thread.
         columns: the parameters of that query, made of those of the calls.
-        most_weight: of the calls in one statement.
+        most: calls in one statement.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Gathering:
         alone: Callable[[Job], Row],
         query: bytes,
         columns: Columns,
-        most_weight: int,
+        most: int,
     ) -> None:
         self._database = database
         self._query = query
@@ -47,14 +47,14 @@ class Gathering:
             alone,
             self._together,
             name=name,
-            most_waiting=1000 * most_weight,
-            most_weight=most_weight,
+            most_waiting=1000 * most,
+            most_weight=most,
             config=config,
         )
 
-    def row(self, session_id: str, params: Job, weight: int = 1) -> Row:
+    def row(self, session_id: str, params: Job) -> Row:
         """The row that answers one call."""
-        return self.combiner.call(session_id, params, weight)
+        return self.combiner.call(session_id, params, 1)
 
     def _together(self, batch: Batch[Job, Row], _: bool) -> Collection[str]:
         sent = [calls[0] for calls in batch.values()]

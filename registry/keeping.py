@@ -199,9 +199,8 @@ class Keeper(Recent):
         learned, self._learned = self._learned, {}
         trims, self._trims = self._trims, {}
         had, self._had = self._had, {}
-        self._given.update(had.copy())
-        while len(self._given) > MOST_GAMES:
-            self._given.popitem(last=False)
+        for game, given in had.copy().items():
+            self._remember(game, given)
         gone = dict(gone)
         for game in gone:
             self._given.pop(game, None)
@@ -226,8 +225,11 @@ class Keeper(Recent):
         if given and given.epoch == run.epoch and given.begin <= begin <= given.end:
             begin, end = given.begin, max(given.end, end)
             run = run.part(min(given.end, run.end), len(run.payloads))
-        self._given[game_id] = _Given(run.epoch, begin, end)
-        if len(self._given) > MOST_GAMES:
-            self._given.popitem(last=False)
+        self._remember(game_id, _Given(run.epoch, begin, end))
         for after in range(run.begin, run.end, PART):
             yield run.part(after, PART)
+
+    def _remember(self, game_id: str, given: _Given) -> None:
+        self._given[game_id] = given
+        if len(self._given) > MOST_GAMES:
+            self._given.popitem(last=False)

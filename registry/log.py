@@ -49,7 +49,7 @@ class Log(Core):
             alone=self._acknowledge,
             query=queries.acknowledge_batch,
             columns=_columns,
-            most_weight=MOST_ACKNOWLEDGEMENTS,
+            most=MOST_ACKNOWLEDGEMENTS,
         )
 
     def record_event(

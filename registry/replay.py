@@ -175,8 +175,8 @@ class Replay:
     more: bool
     """Whether events follow this page."""
     source: Source = field(default="database", eq=False)
-    """Where the events came from: "cache" if the replay cache had them, all but the latest maybe.
-    The position of the log is from the database at any rate."""
+    """Where the events came from: "cache" if memory or the replay cache had them, all but the
+    latest maybe. The position of the log is from the database at any rate."""
 
     if not TYPE_CHECKING:
 

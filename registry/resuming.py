@@ -145,7 +145,12 @@ class Resumptions:
     def _together(self, batch: Batch[Takeover, Taken], _: bool) -> Collection[str]:
         # Of two calls for one session the second comes by itself.
         calls = [calls[0] for calls in batch.values()]
-        pages = self._pages(calls)
+        pages = share(
+            calls,
+            lambda call: (call.job.presented.game_id, call.job.epoch),
+            lambda call: (call.job.after, call.job.most),
+            self._longest,
+        )
         known = self._reads.known.find(widest((page.key[0], page) for page in pages))
         shares = [
             _usable(page.of(known.get(game_id)), epoch)
@@ -158,15 +163,6 @@ class Resumptions:
         for call in (call for calls in batch.values() for call in calls):
             call.left_alone = call.answer is None
         return ()
-
-    def _pages(self, calls: Sequence[_Call]) -> list[_Page]:
-        """What is to be read for the calls, those of one game together whose pages overlap."""
-        return share(
-            calls,
-            lambda call: (call.job.presented.game_id, call.job.epoch),
-            lambda call: (call.job.after, call.job.most),
-            self._longest,
-        )
 
     def _share(self, pages: Sequence[_Page], known: Sequence[Run | None]) -> None:
         """Takes the sessions over, and gives each call its part of its page."""

@@ -56,7 +56,7 @@ class Sessions(Core):
             alone=self._beat,
             query=queries.heartbeat_batch,
             columns=_beats,
-            most_weight=MOST_BEATS,
+            most=MOST_BEATS,
         )
         self._resumptions = Resumptions(
             self._database, self.config, self._reads, insist=self._insist_on_resuming

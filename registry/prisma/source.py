@@ -15,11 +15,11 @@ from typing import Any, Final
 import psycopg
 from attrs import frozen
 from psycopg import IsolationLevel, sql
-from psycopg.rows import tuple_row
 
 from ..database import translated
 from ..errors import InvalidArgument, RegistryUnavailable
 from ..payloads import DEEPEST
+from .connecting import connected
 from .names import COLUMNS, EVENT, OPTIONAL, SESSION, Names, plain_conninfo
 from .stored import LONG_NUMBER, stored_bytes, stored_json
 
@@ -120,18 +120,7 @@ class Source:
         source does not serve.
         """
         conninfo, schema = plain_conninfo(url)
-        try:
-            connection = psycopg.connect(
-                conninfo, row_factory=tuple_row, client_encoding="UTF8",
-                application_name="game-session-registry import",
-            )  # fmt: skip
-        except psycopg.OperationalError as error:
-            raise RegistryUnavailable(f"the source: {error}") from None
-        except (psycopg.ProgrammingError, UnicodeEncodeError):  # its message may quote a password
-            raise InvalidArgument(
-                "--from is not a PostgreSQL connection string: "
-                "write postgresql://user@host/database or host=... dbname=..."
-            ) from None
+        connection = connected(conninfo, option="--from", silent="the source")
         with closing(connection):  # in whatever state it is: there is nothing to commit
             try:
                 connection.isolation_level = IsolationLevel.REPEATABLE_READ

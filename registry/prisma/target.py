@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import psycopg
 from attrs import define, field, frozen
-from psycopg.rows import tuple_row
 
 from .. import schema
 from ..config import RegistryConfig
 from ..database import Row, execute, settings, translated
-from ..errors import InvalidArgument, RegistryError, RegistryUnavailable
+from ..errors import RegistryError, RegistryUnavailable
 from ..payloads import JSON
 from ..queries import queries
+from .connecting import connected
 from .plan import Plan
 
 LOCK: Final = 0x67616D65_70726973
@@ -116,18 +116,9 @@ class Target:
         Raises `SchemaMismatch`, `InvalidArgument`, and `RegistryUnavailable`, which is also what
         another import that is running is.
         """
-        try:
-            connection = psycopg.connect(
-                conninfo, autocommit=True, row_factory=tuple_row, client_encoding="UTF8",
-                application_name="game-session-registry import",
-            )  # fmt: skip
-        except psycopg.OperationalError as error:
-            raise RegistryUnavailable(f"the database did not serve: {error}") from None
-        except (psycopg.ProgrammingError, UnicodeEncodeError):  # its message may quote a password
-            raise InvalidArgument(
-                "--database is not a PostgreSQL connection string: "
-                "write postgresql://user@host/database or host=... dbname=..."
-            ) from None
+        connection = connected(
+            conninfo, option="--database", silent="the database did not serve", autocommit=True
+        )
         with connection:
             schema.check(connection)
             target = cls(connection)
