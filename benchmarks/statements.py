@@ -20,9 +20,9 @@ from attrs import field, frozen
 
 from registry import EmbeddedPostgres, RegistryConfig, migrate
 from registry.arrays import adapt, bytea_array, integer_array, smallint_array, text_array
-from registry.database import settings
 from registry.queries import queries
 from registry.receipts import Receipt
+from registry.settings import server_settings
 
 from .payload import PAYLOAD
 
@@ -158,7 +158,7 @@ def main() -> None:
     with EmbeddedPostgres() as server:
         migrate(server.conninfo)
         with psycopg.connect(server.conninfo, autocommit=True, prepare_threshold=1) as connection:
-            connection.execute(queries.configure, settings(RegistryConfig(), local=False))
+            connection.execute(queries.configure, server_settings(RegistryConfig(), local=False))
             adapt(connection)
             for games, rows in SHAPES:
                 rates = measured(connection, games, rows)

@@ -18,9 +18,9 @@ from attrs import evolve, frozen
 from psycopg import Connection
 from psycopg.types.numeric import Int8
 
-from .database import Row
 from .looking import Ask, look
 from .queries import queries
+from .statements import Row
 
 STRETCH: Final = 5_000
 """Games that a look goes on by. With no more than that every look sees all of them."""

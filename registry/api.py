@@ -21,6 +21,8 @@ from .errors import InvalidArgument
 from .keeping import ReplayCache
 from .log import Log
 from .metrics import NOBODY, OPERATIONS, Observer, guarded, watched
+from .pool import OwnPool, Pool
+from .preparation import Preparation
 from .reading import Reads
 from .sessions import Sessions
 from .storage import Payloads
@@ -69,7 +71,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
         config = _config(config)
         cache = _cache(cache, config)
-        self._use(Database(pool, config, observer=guarded(observer)), config, cache)
+        given = Pool(pool, Preparation(config, owned=False))
+        self._use(Database(given, config, observer=guarded(observer)), config, cache)
 
     @classmethod
     def connect(
@@ -102,13 +105,14 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         config = _config(config)
         cache = _cache(cache, config)
         registry = cls.__new__(cls)
-        database = Database.open(given, config, observer=guarded(observer))
+        observer = guarded(observer)
+        database = Database(OwnPool.open(given, config), config, observer=observer)
         try:
             registry._use(database, config, cache)
             with database.connection() as connection:
                 schema.check(connection)
         except BaseException:
-            database.close()
+            database.pool.close()
             raise
         return registry
 
@@ -146,7 +150,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
 
         For a caller's pool: `connect` refuses an old schema before it comes to this.
         """
-        return schema.migrate(self._database.conninfo)
+        return schema.migrate(self._database.pool.conninfo)
 
     def close(self) -> None:
         """Refuses further calls, and closes the registry's own pool; a caller's pool stays open.
@@ -156,12 +160,12 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         for combiner in self._combiners().values():
             combiner.close()
         self._reads.known.close()
-        self._database.close()
+        self._database.pool.close()
 
     @property
     def closed(self) -> bool:
         """Whether it refuses calls: `close` was called, or this process was forked from its own."""
-        return self._database.refusing
+        return bool(self._database.pool.refusal)
 
     def __enter__(self) -> GameSessionRegistry:
         return self
@@ -182,7 +186,7 @@ def _disown() -> None:
     """In a forked child: its parent's connections are not for two, its threads are not here."""
     why = "this process was forked after the registry was opened: open another one in it"
     for registry in _opened:
-        registry._database.refuse(why)
+        registry._database.pool.refuse(why)
         registry._reads.known.disown()
         for combiner in registry._combiners().values():
             combiner.refuse(why)
@@ -192,7 +196,7 @@ def _disown() -> None:
 def _leave() -> None:
     """At the end of the program: an open pool would have it wait for its threads."""
     for registry in list(_opened):
-        registry._database.leave()
+        registry._database.pool.leave()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,9 +12,10 @@ from uuid import UUID
 from psycopg import Connection
 
 from .config import RegistryConfig
-from .database import Database, Params, Row, execute
+from .database import Database
 from .model import Cleanup
 from .queries import queries
+from .statements import Params, Row, execute
 
 
 class AnotherCleans(Exception):

@@ -9,7 +9,7 @@ from psycopg.types.numeric import Int8
 
 from . import arguments
 from .config import RegistryConfig
-from .database import ATTEMPTS, Database, Params, Row
+from .database import Database
 from .errors import (
     RegistryUnavailable,
     SessionExpired,
@@ -20,6 +20,7 @@ from .errors import (
 from .model import GameSession, SessionState
 from .queries import queries
 from .reading import Reads
+from .statements import ATTEMPTS, Params, Row
 from .storage import Payloads
 
 SESSION_COLUMNS = 9

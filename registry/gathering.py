@@ -9,8 +9,10 @@ from typing import Any
 from .arrays import Array
 from .combining import Batch, Combiner
 from .config import RegistryConfig
-from .database import Database, Refused, Row
+from .database import Database
 from .errors import InvalidArgument
+from .statements import Row
+from .translation import Refused
 
 Job = Mapping[str, Any]
 """The parameters of one call's query."""

@@ -15,7 +15,6 @@ from . import arguments
 from .arrays import Array, bigint_array, text_array, uuid_array
 from .config import LARGEST_MESSAGE
 from .core import Core, optional_int8
-from .database import Row, row_within
 from .errors import (
     AheadOfLog,
     EpochMismatch,
@@ -28,6 +27,7 @@ from .gathering import Gathering, Job
 from .model import Acknowledgement
 from .queries import queries
 from .replay import GameEvent, Replay, ReplayJson, replay_of
+from .statements import Row, row_within
 from .writer import Append, Writer, record_within
 
 MOST_ACKNOWLEDGEMENTS: Final = 1000

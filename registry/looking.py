@@ -9,8 +9,9 @@ from typing import Any
 from psycopg import Connection, IsolationLevel
 
 from .config import RegistryConfig
-from .database import Params, Row, execute, settings
 from .queries import queries
+from .settings import server_settings
+from .statements import Params, Row, execute
 
 Ask = Callable[[bytes, Params], Sequence[Row]]
 """Runs one query and returns its rows."""
@@ -26,7 +27,7 @@ def look(connection: Connection[Any]) -> Iterator[Ask]:
     connection.read_only = True
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     with connection.transaction():
-        execute(connection, queries.configure, settings(RegistryConfig(), local=True))
+        execute(connection, queries.configure, server_settings(RegistryConfig(), local=True))
         yield lambda query, params: execute(connection, query, params).fetchall()
 
 

@@ -17,12 +17,14 @@ from psycopg.types.numeric import Int8
 from .arrays import bigint_array, text_array
 from .combining import Batch, Call, Combiner
 from .config import RegistryConfig
-from .database import Database, Refused, Row
+from .database import Database
 from .errors import InvalidArgument, LogCorrupted
 from .keeping import Keeper, ReplayCache
 from .queries import queries
 from .recent import Recent
 from .runs import Found, Position, Run, run_from
+from .statements import Row
+from .translation import Refused
 
 K = TypeVar("K", bound=Hashable)
 M = TypeVar("M")

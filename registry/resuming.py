@@ -15,13 +15,15 @@ from .arrays import bigint_array, bytea_array, integer_array, text_array, uuid_a
 from .combining import Batch, Call, Combiner
 from .config import RegistryConfig
 from .core import SESSION_COLUMNS
-from .database import ATTEMPTS, Database, Params, Refused, Row
+from .database import Database
 from .errors import InvalidArgument, InvalidToken, LogCorrupted, RegistryUnavailable
 from .model import Continuity
 from .queries import queries
 from .reading import MOST_PAGES, Reads, Shared, belongs, rest, share, widest
 from .runs import Found, Position, Run
+from .statements import ATTEMPTS, Params, Row
 from .tokens import ResumeToken
+from .translation import Refused
 
 OWN: Final = SESSION_COLUMNS + 1
 """A session's columns and its salt; those of the page come after."""

@@ -20,7 +20,6 @@ from .core import (
     require_live,
     session_from,
 )
-from .database import ATTEMPTS, Params, Row
 from .errors import (
     InvalidToken,
     LimitReached,
@@ -33,6 +32,7 @@ from .model import GameSession, Heartbeats, IssuedSession, Resumption
 from .queries import queries
 from .replay import replay_of
 from .resuming import Resumptions, Takeover
+from .statements import ATTEMPTS, Params, Row
 from .tokens import ResumeToken, new_secret
 
 logger: Final = logging.getLogger("registry.sessions")

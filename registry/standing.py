@@ -11,9 +11,9 @@ from attrs import frozen
 from psycopg.types.numeric import Int8
 
 from .api import GameSessionRegistry
-from .database import execute
 from .errors import RegistryError
 from .queries import queries
+from .statements import execute
 
 MOST_SESSIONS: Final = 100_000
 PATIENCE: Final = 1.0
@@ -68,4 +68,4 @@ def pool_stats(registry: GameSessionRegistry) -> Mapping[str, int]:
     On a pool that the registry shares with others, of all who use it. They begin anew with a pool
     that takes the place of a lost one.
     """
-    return registry._database.pool.get_stats()
+    return registry._database.pool.current.get_stats()

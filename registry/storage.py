@@ -11,10 +11,11 @@ from psycopg.types.numeric import Int8
 
 from . import zstd
 from .config import RegistryConfig
-from .database import Database, row_within
+from .database import Database
 from .errors import InvalidArgument, RegistryError
 from .payloads import encode
 from .queries import queries
+from .statements import row_within
 from .zstd import Schemes, Zstd
 
 SAMPLED_GAMES = 1_000

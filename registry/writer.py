@@ -21,10 +21,12 @@ from .arrays import (
 from .combining import Batch, Call, Combiner, own
 from .config import RegistryConfig
 from .core import optional_int8
-from .database import ATTEMPTS, Database, Params, Recall, Refused, Row, row_within
+from .database import Database, Recall
 from .errors import InvalidArgument, OutcomeUnknown, SequenceConflict
 from .queries import queries
 from .receipts import NO_RECEIPT
+from .statements import ATTEMPTS, Params, Row, row_within
+from .translation import Refused
 
 IF_UNKNOWN: Final = (
     "read the log's last events to find out before recording again, "

@@ -946,7 +946,7 @@ MUTANTS = [
     mutant(
         "dead-connections-are-tried-one-by-one",
         "retries",
-        "registry/database.py",
+        "registry/preparation.py",
         "self._distrusted.update(self._settled)",
         "pass",
         SETTLING + "test_dead_connections_of_the_pool_do_not_use_up_a_calls_tries",
@@ -1038,7 +1038,7 @@ MUTANTS = [
         "child-uses-its-parents-connections",
         "fork",
         "registry/api.py",
-        "registry._database.refuse(why)",
+        "registry._database.pool.refuse(why)",
         "pass",
         FORKS + "test_a_forked_child_is_told_to_open_a_registry_of_its_own_and_its_parent_goes_on",
     ),

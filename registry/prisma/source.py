@@ -16,9 +16,9 @@ import psycopg
 from attrs import frozen
 from psycopg import IsolationLevel, sql
 
-from ..database import translated
 from ..errors import InvalidArgument, RegistryUnavailable
 from ..payloads import DEEPEST
+from ..translation import translated
 from .connecting import connected
 from .names import COLUMNS, EVENT, OPTIONAL, SESSION, Names, plain_conninfo
 from .stored import LONG_NUMBER, stored_bytes, stored_json

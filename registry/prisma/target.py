@@ -13,10 +13,12 @@ from attrs import define, field, frozen
 
 from .. import schema
 from ..config import RegistryConfig
-from ..database import Row, execute, settings, translated
 from ..errors import RegistryError, RegistryUnavailable
 from ..payloads import JSON
 from ..queries import queries
+from ..settings import server_settings
+from ..statements import Row, execute
+from ..translation import translated
 from .connecting import connected
 from .plan import Plan
 
@@ -123,7 +125,7 @@ class Target:
             schema.check(connection)
             target = cls(connection)
             config = RegistryConfig(statement_timeout=TIMEOUT, lock_timeout=60.0)
-            target._rows(queries.configure, settings(config, local=False))
+            target._rows(queries.configure, server_settings(config, local=False))
             deadline = monotonic() + LINGERING
             while target._rows(queries.import_lock, {"import": LOCK}) != [(True,)]:
                 if monotonic() > deadline:

@@ -14,9 +14,9 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ExecStatus
 
 from registry import RegistryConfig
-from registry.database import settings
 from registry.queries import queries
 from registry.resources import folder
+from registry.settings import server_settings
 from registry.tokens import ResumeToken
 
 Node = dict[str, Any]
@@ -253,7 +253,7 @@ def explain(
     server then plans it: "force_custom_plan" for these parameters or "force_generic_plan" for
     any. `connection` is in autocommit mode and has not explained the query before.
     """
-    connection.execute(queries.configure, settings(RegistryConfig(), local=False))
+    connection.execute(queries.configure, server_settings(RegistryConfig(), local=False))
     text = getattr(queries, query).decode()
     order = list(dict.fromkeys(_PARAMETER.findall(text)))
     numbered = _PARAMETER.sub(lambda match: f"${order.index(match[1]) + 1}", text)

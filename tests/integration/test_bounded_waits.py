@@ -27,10 +27,11 @@ from registry import (
     RegistryConfig,
     RegistryUnavailable,
     SchemaMismatch,
-    database,
+    lease,
     migrate,
+    settings,
 )
-from registry.database import GRACE
+from registry.settings import GRACE
 
 Registry = GameSessionRegistry
 SLACK = 10.0
@@ -226,7 +227,8 @@ def test_a_client_that_vanishes_within_a_transaction_does_not_hold_a_game_for_ev
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its host is gone when it has sent the half; nobody tells the server."""
-    monkeypatch.setattr(database, "GRACE", 0.2)
+    for module in (settings, lease):
+        monkeypatch.setattr(module, "GRACE", 0.2)
     config = RegistryConfig(lock_timeout=0.3, statement_timeout=0.3)
     with owned(conninfo, config) as registry:
         registry.record_event("g", 1)
@@ -354,7 +356,7 @@ def test_who_is_interrupted_waiting_for_a_connection_takes_none_away(conninfo: s
     assert main == threading.get_ident()
     with owned(conninfo, config) as registry:
         session_id = registry.issue_resume_token("game", "alice").session.session_id
-        pool = registry._database.pool
+        pool = registry._database.pool.current
 
         def interrupt() -> None:
             wait_until(lambda: pool.get_stats().get("requests_waiting"))

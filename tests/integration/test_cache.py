@@ -111,7 +111,7 @@ def test_what_was_read_is_in_redis_as_it_was_read(registry: Registry, redis: Red
     assert run is not None
     assert run.epoch == page.epoch
     assert all(len(part.payloads) <= PART for part in redis.runs("game"))
-    with opened(registry._database.conninfo, redis) as other:
+    with opened(registry._database.pool.conninfo, redis) as other:
         again = other.fetch_events_since("game", 100, limit=150)
     assert again == page
     assert (again.source, page.source) == ("cache", "database")
@@ -277,7 +277,7 @@ def test_of_one_shared_page_each_call_is_told_where_its_own_events_came_from(
     registry: Registry, redis: RedisServer
 ) -> None:
     filled(registry, redis, "game", range(10))
-    with opened(registry._database.conninfo, redis) as elsewhere:
+    with opened(registry._database.pool.conninfo, redis) as elsewhere:
         elsewhere.record_events("game", range(10, 20))
     reads = registry._reads
     found = reads.read("game", (0, 100), reads.known.find({"game": (0, 100)}).get("game"))
@@ -579,7 +579,7 @@ def test_garbage_is_answered_rightly_and_dropped(
     redis.client.delete("registry:game")
     GARBAGE[kind](redis.client, good)
     held = redis.client.dump("registry:game")
-    with opened(registry._database.conninfo, redis) as other:
+    with opened(registry._database.pool.conninfo, redis) as other:
         assert payloads(other.fetch_events_since("game", 0)) == list(range(8))
         wait_until(lambda: redis.client.dump("registry:game") != held, timeout=10)
         until_holds(redis, "game", 0, 8)  # filled anew

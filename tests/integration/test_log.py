@@ -52,8 +52,8 @@ from registry import (
     SessionRevoked,
     SessionState,
 )
-from registry.database import execute
 from registry.queries import queries
+from registry.statements import execute
 
 Registry = GameSessionRegistry
 

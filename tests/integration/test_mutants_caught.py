@@ -20,8 +20,8 @@ from registry import (
     SessionState,
     migrate,
 )
-from registry.database import Row, execute
 from registry.queries import queries
+from registry.statements import Row, execute
 
 # A trigger that notes, for each event, how durable its commit is going to be.
 WATCH = """

@@ -157,9 +157,9 @@ def test_no_label_has_a_game_a_player_or_a_session(play: Play) -> None:
 
 
 def test_nothing_is_asked_of_the_database_when_the_collector_is_registered(play: Play) -> None:
-    before = play.registry._database.pool.get_stats()["requests_num"]
+    before = play.registry._database.pool.current.get_stats()["requests_num"]
     CollectorRegistry().register(StandingCollector(play.registry))
-    assert play.registry._database.pool.get_stats()["requests_num"] == before
+    assert play.registry._database.pool.current.get_stats()["requests_num"] == before
 
 
 def test_the_metrics_of_a_database_that_is_away_are_those_of_the_pool(
@@ -182,7 +182,7 @@ def test_the_metrics_of_a_database_that_is_away_are_those_of_the_pool(
 def test_two_registries_may_share_an_observer(play: Play) -> None:
     exposed = CollectorRegistry()
     observer = PrometheusObserver(exposed)
-    conninfo = play.registry._database.conninfo
+    conninfo = play.registry._database.pool.conninfo
     for _ in range(2):
         with GameSessionRegistry.connect(conninfo, observer=observer) as registry:
             registry.record_event("shared", 1)

@@ -33,11 +33,11 @@ from support import Server, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig
 from registry.blueprint import blueprint
-from registry.database import settings
 from registry.diagnosis import SETTINGS
 from registry.queries import queries
 from registry.receipts import NO_RECEIPT
 from registry.resources import folder
+from registry.settings import server_settings
 
 FILES = sorted(path.stem for path in folder("sql").glob("*.sql"))
 
@@ -412,7 +412,7 @@ CASES = [
     Case(
         query="configure",
         use="any",
-        params=lambda s: settings(RegistryConfig(), local=True),
+        params=lambda s: server_settings(RegistryConfig(), local=True),
     ),
     Case(
         query="cleanup_receipts",

@@ -48,7 +48,7 @@ class Wire:
     def __init__(self, registry: GameSessionRegistry, folder: Path) -> None:
         self.registry = registry
         self._file = folder / "trace"
-        self._pool: ConnectionPool[Connection[Any]] = registry._database.pool
+        self._pool: ConnectionPool[Connection[Any]] = registry._database.pool.current
 
     @contextmanager
     def _only(self) -> Iterator[Connection[Any]]:
