@@ -261,14 +261,21 @@ class Combiner(Generic[J, A]):
         """Takes a call back; False if it has been taken up."""
         with self._lock:
             self._collect()
-            calls = self._waiting.get(call.key, [])
-            if call not in calls:
-                return False
-            calls.remove(call)
-            self._held -= call.weight
-            if not calls:
-                del self._waiting[call.key]
-            return True
+            return self._remove(call)
+
+    def _remove(self, call: Call[J, A]) -> bool:
+        calls = self._waiting.get(call.key, [])
+        rest = [other for other in calls if other is not call]
+        if len(rest) == len(calls):
+            return False
+        # Who is interrupted here leaves it too low, until the next batch: too high, and callers
+        # could wait for room that nothing takes up.
+        self._held -= call.weight
+        if rest:
+            self._waiting[call.key] = rest
+        else:
+            del self._waiting[call.key]
+        return True
 
     def _wait_for_room(self, deadline: float) -> None:
         with self._lock:
@@ -315,12 +322,16 @@ class Combiner(Generic[J, A]):
     def _collect(self) -> None:
         inbox, waiting = self._inbox, self._waiting
         for _ in range(len(inbox)):
-            call = inbox.popleft()
-            self._held += call.weight
-            if call.key in waiting:
-                waiting[call.key].append(call)
-            else:
+            # It leaves the inbox last: a thread that is interrupted here loses nobody's call, and
+            # the next one finds the first of the inbox among those that wait already.
+            call = inbox[0]
+            calls = waiting.get(call.key)
+            if calls is None:
                 waiting[call.key] = [call]
+            elif calls[-1] is not call:
+                calls.append(call)
+            inbox.popleft()
+            self._held += call.weight
 
     def _draw(self, may_wait: bool) -> dict[str, list[Call[J, A]]]:
         """A part of what waits: a key that has to be waited for, or a fair share of the others."""

@@ -970,6 +970,14 @@ MUTANTS = [
         + "test_a_key_passed_over_delays_no_other_and_comes_again_at_last_alone_and_patient",
     ),
     mutant(
+        "who-goes-on-from-an-interrupted-thread-takes-a-call-up-twice",
+        "record_event",
+        "registry/combining.py",
+        "elif calls[-1] is not call:",
+        "else:",
+        COMBINING + "test_wherever_a_thread_is_interrupted_it_loses_nobody_elses_call",
+    ),
+    mutant(
         "all-writers-wait-for-locks",
         "6",
         "registry/combining.py",
@@ -1005,8 +1013,8 @@ MUTANTS = [
         "withdrawn-call-is-done-all-the-same",
         "RegistryUnavailable",
         "registry/combining.py",
-        "calls.remove(call)",
-        "calls = [*calls]",
+        "del self._waiting[call.key]",
+        "pass",
         COMBINING + "test_a_call_withdrawn_at_its_deadline_is_never_done",
     ),
     mutant(

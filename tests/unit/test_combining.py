@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import count
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ from probes import in_thread, queued, waiting
 from support import wait_until
 
 from registry import OutcomeUnknown, RegistryConfig, RegistryUnavailable, combining
-from registry.combining import MOST_WRITERS, Batch, Combiner
+from registry.combining import MOST_WRITERS, Batch, Call, Combiner
 
 QUICK = 5.0
 """Seconds within which a busy machine does what takes no time at all."""
@@ -564,6 +567,59 @@ def test_a_waiter_interrupted_before_it_was_begun_never_is(
         interrupted.interrupt()
     answered({**before, **after}, QUICK)
     assert desk.jobs() == ["second", "before", "after"]
+
+
+def is_interrupted(call: Callable[[], object], code: Collection[CodeType], point: int) -> bool:
+    """Calls, interrupted before instruction number `point` of the code; False if it has fewer."""
+    left = point
+
+    def step(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        left -= event == "opcode"
+        if not left:
+            raise Interrupted
+        return step
+
+    def enter(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code not in code:
+            return None
+        frame.f_trace_opcodes = True
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        call()
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.usefixtures("nobody_hurries")
+@pytest.mark.parametrize("key", ["key", "another key"])
+def test_wherever_a_thread_is_interrupted_it_loses_nobody_elses_call(key: str) -> None:
+    code = {Combiner._collect.__code__, Combiner._remove.__code__}
+    for point in count(1):
+        desk = Desk()
+        with combiner_of(desk) as combiner:
+            with busy(desk, combiner):
+                calls = {"one": send(combiner, "key", "one"), "two": send(combiner, "two", "two")}
+                mine: Call[str, str] = Call(key, "mine", 1)
+                combiner._inbox.append(mine)
+                calls["three"] = send(combiner, "key", "three")
+                interrupted = is_interrupted(partial(combiner._withdraw, mine), code, point)
+                if interrupted:
+                    combiner._withdraw(mine)  # as whoever called it does
+                assert all(combiner._waiting.values())
+                assert combiner._held <= waiting(combiner)
+            answered(calls, QUICK)
+            assert desk.jobs() == ["second", "one", "three", "two"]
+            assert combiner._held == 0
+        if not interrupted:
+            break
+    assert point > 50
 
 
 def test_who_is_interrupted_again_at_the_lock_does_not_keep_it(
