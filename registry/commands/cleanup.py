@@ -7,8 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from time import monotonic
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 from ..api import GameSessionRegistry
@@ -16,6 +15,7 @@ from ..config import RegistryConfig
 from ..maintenance import BATCH_SIZE, SHARE, Maintenance, Outcome, Run
 from ..model import Cleanup
 from . import add_database, positive_seconds, positive_whole
+from .progress import progress
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -90,8 +90,8 @@ def run(options: argparse.Namespace) -> int:
             share=options.share,
         )
         seen = sys.stderr.isatty() and not options.json
-        with _ended_by_sigterm(maintenance), _bar() if seen else _nothing() as progress:
-            done = maintenance.run_once(progress)
+        with _ended_by_sigterm(maintenance), _shown() if seen else nullcontext() as show:
+            done = maintenance.run_once(show)
     print(_document(done) if options.json else _sentence(done))
     return TIME_UP if done.outcome is Outcome.TIME_UP else 0
 
@@ -133,60 +133,15 @@ def _ended_by_sigterm(maintenance: Maintenance) -> Iterator[None]:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
-
-
-@contextmanager
-def _bar() -> Iterator[Show]:
-    """A progress bar; without `rich` a line that is written over."""
-    try:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-    except ImportError:
-        with _line() as line:
-            yield line
-        return
-    columns = (
-        TextColumn("cleaning up"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
+def _shown() -> Iterator[Show]:
+    """Shows what a run has deleted so far."""
+    rows = 0
+    with progress().stage("cleaning up", None, "rows") as advance:
 
         def show(deleted: Cleanup, due: int | None) -> None:
-            rows = deleted.sessions + deleted.events
+            nonlocal rows
+            before, rows = rows, deleted.sessions + deleted.events
             # Not all of a game's events need be old: `due` is the most.
-            bar.update(task, completed=rows, total=due and max(due, rows))
+            advance(rows - before, due and max(due, rows))
 
         yield show
-
-
-@contextmanager
-def _line() -> Iterator[Show]:
-    shown = -1.0
-
-    def show(deleted: Cleanup, due: int | None) -> None:
-        nonlocal shown
-        if monotonic() - shown > 0.2:
-            of = "" if due is None else f" of at most {due}"
-            rows = deleted.sessions + deleted.events
-            print(f"\rcleaning up: {rows}{of} rows", end="", file=sys.stderr, flush=True)
-            shown = monotonic()
-
-    try:
-        yield show
-    finally:
-        print(file=sys.stderr)

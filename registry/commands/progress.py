@@ -1,20 +1,24 @@
-"""How far a long command is: a bar on a terminal, where the extra `cli` is installed."""
+"""How far a long command is: a bar on a terminal, or a line where the extra `cli` is missing."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from time import monotonic
 from typing import Protocol
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    def __call__(self, number: int, total: int | None = None) -> None:
+        """Tells how much more is done, and of how much in all, if that has changed."""
 
 
 class Progress(Protocol):
     """Where a command says how far it is. Used by one thread."""
 
     def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
-        """A part of the work; what it yields is told how much more of it is done."""
+        """A part of the work; `total` is the most that there is to do, None while not known."""
 
 
 class Silent:
@@ -22,7 +26,29 @@ class Silent:
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
-        yield lambda number: None
+        yield lambda number, total=None: None
+
+
+class Lines:
+    """A line for each stage, which is written over."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+        done, most, shown = 0, total, -1.0
+
+        def advance(number: int, total: int | None = None) -> None:
+            nonlocal done, most, shown
+            done += number
+            most = most if total is None else total
+            if monotonic() - shown > 0.2:
+                of = "" if most is None else f" of at most {most}"
+                print(f"\r{name}: {done}{of} {unit}", end="", file=sys.stderr, flush=True)
+                shown = monotonic()
+
+        try:
+            yield advance
+        finally:
+            print(file=sys.stderr)
 
 
 class Bars:
@@ -58,20 +84,21 @@ class Bars:
         with bars:
             task = bars.add_task(name, total=total, unit=unit)
 
-            def advance(number: int) -> None:
+            def advance(number: int, total: int | None = None) -> None:
                 nonlocal done
                 done += number
-                bars.advance(task, number)
+                bars.update(task, advance=number, total=total)
 
             yield advance
-            bars.update(task, total=done, completed=done)
+            if bars.tasks[task].total is None:
+                bars.update(task, total=done)
 
 
 def progress() -> Progress:
-    """Bars if standard error is a terminal and rich is installed."""
+    """Bars or lines if standard error is a terminal."""
     if not sys.stderr.isatty():
         return Silent()
     try:
         return Bars()
     except ModuleNotFoundError:  # the extra `cli` is not installed
-        return Silent()
+        return Lines()
