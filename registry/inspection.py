@@ -15,6 +15,7 @@ from .errors import GameNotFound, SessionNotFound
 from .looking import Ask, look
 from .payloads import decode
 from .queries import queries
+from .storage import find_schemes
 
 CHECKED: Final = 200_000
 """The newest rows of a log that are checked for holes: more than `max_events_per_game` allows by
@@ -208,22 +209,13 @@ def _last_events(ask: Ask, game_id: str, events: int, payloads: bool) -> tuple[I
         queries.inspect_events,
         {"game_id": game_id, "events": Int8(events), "payloads": payloads},
     )
-    schemes = _schemes(ask, {row[2] >> 1 for row in rows}) if payloads else {}
+    schemes = find_schemes({row[2] >> 1 for row in rows} - {0}, ask) if payloads else {}
     return tuple(
         InspectedEvent(
             sequence, age, codec, size, None if data is None else _readable(codec, data, schemes)
         )
         for sequence, age, codec, size, data in rows
     )
-
-
-def _schemes(ask: Ask, wanted: set[int]) -> zstd.Schemes:
-    """What it takes to read rows of these schemes, as far as it is to be had here."""
-    if not zstd.INSTALLED or not (wanted - {0}):
-        return {}
-    numbers = [scheme - 1 for scheme in wanted - {0, 1}]
-    rows = ask(queries.fetch_dictionaries, {"ids": numbers})
-    return {1: zstd.Zstd.by(b""), **{1 + number: zstd.Zstd.by(made) for number, made in rows}}
 
 
 def _readable(codec: int, data: bytes, schemes: zstd.Schemes) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -15,7 +15,7 @@ from .database import Database
 from .errors import InvalidArgument, RegistryError
 from .payloads import encode
 from .queries import queries
-from .statements import row_within
+from .statements import Params, Row, row_within
 from .zstd import Schemes, Zstd
 
 SAMPLED_GAMES = 1_000
@@ -76,14 +76,8 @@ class Payloads:
         One more round trip when a dictionary is among them that was not seen before.
         """
         wanted = {codec >> 1 for codec in set(codecs)} - {0}
-        if not zstd.INSTALLED:
-            return {}
         if unseen := {scheme for scheme in wanted if scheme not in self._schemes}:
-            if 1 in unseen:
-                self._schemes[1] = Zstd.by(b"")
-            if numbers := [scheme - 1 for scheme in unseen - {1}]:
-                rows = self._database.rows(queries.fetch_dictionaries, {"ids": numbers})
-                self._schemes.update({1 + number: Zstd.by(content) for number, content in rows})
+            self._schemes.update(find_schemes(unseen, self._database.rows))
         return {scheme: self._schemes[scheme] for scheme in wanted if scheme in self._schemes}
 
     def train(self, size: int) -> TrainedDictionary:
@@ -126,6 +120,22 @@ class Payloads:
         self._schemes.setdefault(scheme, Zstd.by(content))
         self._newest = scheme
         return scheme
+
+
+def find_schemes(
+    wanted: set[int], ask: Callable[[bytes, Params], Sequence[Row]]
+) -> dict[int, Zstd]:
+    """What it takes to read rows of these schemes, none of them 0, as far as it is to be had.
+
+    `ask` runs a query.
+    """
+    if not zstd.INSTALLED:
+        return {}
+    found = {scheme: Zstd.by(b"") for scheme in wanted & {1}}
+    if numbers := [scheme - 1 for scheme in wanted - {1}]:
+        rows = ask(queries.fetch_dictionaries, {"ids": numbers})
+        found.update({1 + number: Zstd.by(content) for number, content in rows})
+    return found
 
 
 def _sample(codec: int, data: bytes, schemes: Schemes) -> bytes | None:

@@ -1342,7 +1342,7 @@ MUTANTS = [
         "unseen-dictionary-is-not-looked-for",
         "compression",
         "registry/storage.py",
-        "if numbers := [scheme - 1 for scheme in unseen - {1}]:",
+        "if numbers := [scheme - 1 for scheme in wanted - {1}]:",
         "if numbers := []:",
         COMPRESSION + "test_who_was_open_before_the_dictionary_reads_by_it",
     ),
