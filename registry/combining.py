@@ -12,12 +12,12 @@ import threading
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from itertools import count
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
+from .bell import Bell
 from .config import RegistryConfig
 from .errors import OutcomeUnknown, RegistryUnavailable
 
@@ -120,9 +120,7 @@ class Combiner(Generic[J, A]):
         self._alone = allocate_lock()
         # Appended to by the callers and emptied by the writers, without a lock: deques are safe.
         self._inbox: deque[Call[J, A]] = deque()
-        # Rung when there is work. Locked: not rung.
-        self._bell = allocate_lock()
-        self._bell.acquire()
+        self._bell = Bell()  # rung when there is work
         # What follows is the writers' own, under this lock.
         # A lock itself, not the condition's: only a lock's `with` cannot be interrupted half-way.
         self._lock = threading.Lock()
@@ -193,8 +191,7 @@ class Combiner(Generic[J, A]):
             writers = list(self._writers)
         until = monotonic() + self._timeout + self._grace
         for writer in writers:
-            with suppress(RuntimeError):  # rung already
-                self._bell.release()
+            self._bell.ring()
             writer.join(max(0.0, until - monotonic()))
         with self._lock:
             self._collect()
@@ -212,9 +209,7 @@ class Combiner(Generic[J, A]):
         """Sees to it that a writer looks for work; False if there is none and can be none."""
         if not self._writers and not self._hire(1):
             return False
-        if self._bell.locked():
-            with suppress(RuntimeError):  # somebody else just did
-                self._bell.release()
+        self._bell.ring()
         return True
 
     def _hire(self, most: int) -> bool:
@@ -402,13 +397,13 @@ class Combiner(Generic[J, A]):
         """Waits for the bell; False when it is time to end."""
         with self._lock:
             self._resting += 1
-        rung = not self._closed and self._bell.acquire(True, IDLE)
+        rung = not self._closed and self._bell.heard(IDLE)
         with self._lock:
             self._resting -= 1
             if not rung and not self._inbox:
                 self._writers.discard(threading.current_thread())
-                if self._closed and self._bell.locked():
-                    self._bell.release()  # for the next that rests
+                if self._closed:
+                    self._bell.ring()  # for the next that rests
                 return False
             return True
 

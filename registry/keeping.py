@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from _thread import allocate_lock
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from time import sleep
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
+from .bell import Bell
 from .config import RegistryConfig
 from .errors import RegistryError
 from .recent import Recent
@@ -93,8 +93,7 @@ class Keeper(Recent):
         self._gone: dict[str, None] = {}
         self._trims: dict[str, int] = {}
         self._had: dict[str, _Given] = {}
-        self._bell = allocate_lock()  # locked: not rung
-        self._bell.acquire()
+        self._bell = Bell()
         self._hiring = threading.Lock()  # for what follows
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -160,9 +159,7 @@ class Keeper(Recent):
     def _ring(self) -> None:
         if self._thread is None:
             self._hire()
-        if self._bell.locked():
-            with suppress(RuntimeError):  # somebody else just did
-                self._bell.release()
+        self._bell.ring()
 
     def _hire(self) -> None:
         with self._hiring:
@@ -175,12 +172,12 @@ class Keeper(Recent):
     def _serve(self) -> None:
         try:
             while not self._closed:
-                if self._bell.acquire(True, IDLE):
+                if self._bell.heard(IDLE):
                     self._bring_in()
                     sleep(PACE)
                     continue
                 with self._hiring:
-                    if self._bell.locked():
+                    if not self._bell.rung:
                         self._thread = None
                         return
         finally:
