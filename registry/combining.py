@@ -27,6 +27,9 @@ A = TypeVar("A")
 MOST_WRITERS: Final = 4
 """A second one helps only while the first is stuck: behind a lock, a slow disk or network."""
 
+MOST_BATCHES: Final = 1000
+"""Full ones that may wait, where nothing else bounds what does."""
+
 PATIENCE: Final = 0.02
 """Seconds that a call waits before it asks for another writer."""
 
@@ -92,8 +95,8 @@ class Combiner(Generic[J, A]):
             thread (`left_alone`), which then does it alone. It returns the keys
             that it could not do without waiting for somebody else's lock: they come again, and
             in the end by themselves and with the second argument True: then it has to wait.
-        most_waiting: weight of all that may wait at once.
         most_weight: weight of one batch, and a call more.
+        most_waiting: weight of all that may wait at once; that of `MOST_BATCHES` if None.
         config: a call waits for `pool_timeout` to be taken up.
     """
 
@@ -103,14 +106,14 @@ class Combiner(Generic[J, A]):
         together: Callable[[Batch[J, A], bool], Collection[str]],
         *,
         name: str,
-        most_waiting: int,
         most_weight: int,
+        most_waiting: int | None = None,
         config: RegistryConfig,
     ) -> None:
         self._do_alone = alone
         self._do_together = together
         self._name = name
-        self._most_waiting = most_waiting
+        self._most_waiting = MOST_BATCHES * most_weight if most_waiting is None else most_waiting
         self._most_weight = most_weight
         self.tell_combined: Callable[[int], object] = ignore
         """Is called with how many calls are about to be done together."""

@@ -49,7 +49,6 @@ class Gathering:
             alone,
             self._together,
             name=name,
-            most_waiting=1000 * most,
             most_weight=most,
             config=config,
         )

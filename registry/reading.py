@@ -51,12 +51,12 @@ class Reads:
     ) -> None:
         self._database = database
         self.known = Recent(config) if cache is None else Keeper(cache, config, self.refresh)
-        self._longest = 2 * config.replay_limit
+        self.longest = 2 * config.replay_limit
+        """Events of a page that several share."""
         self.combiner: Combiner[_Job, Found | None] = Combiner(
             self._alone,
             self._together,
             name="registry-reads",
-            most_waiting=1000 * MOST_PAGES * config.replay_limit,
             most_weight=MOST_PAGES * config.replay_limit,
             config=config,
         )
@@ -130,7 +130,7 @@ class Reads:
             calls,
             lambda call: call.job.game_id,
             lambda call: (call.job.after, call.job.most),
-            self._longest,
+            self.longest,
         )
         known = self.known.find(widest((page.key, page) for page in pages))
         try:

@@ -73,12 +73,10 @@ class Resumptions:
         self._database = database
         self._reads = reads
         self._insist = insist
-        self._longest = 2 * config.replay_limit
         self.combiner: Combiner[Takeover, Taken] = Combiner(
             self._alone,
             self._together,
             name="registry-resumptions",
-            most_waiting=1000 * MOST_PAGES * config.replay_limit,
             most_weight=MOST_PAGES * config.replay_limit,
             config=config,
         )
@@ -151,7 +149,7 @@ class Resumptions:
             calls,
             lambda call: (call.job.presented.game_id, call.job.epoch),
             lambda call: (call.job.after, call.job.most),
-            self._longest,
+            self._reads.longest,
         )
         known = self._reads.known.find(widest((page.key[0], page) for page in pages))
         shares = [
