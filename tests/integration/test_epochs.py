@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
 from support import Server, name_of, wait_until
 
 from registry import (
@@ -22,6 +25,10 @@ from registry import (
     RegistryConfig,
     migrate,
 )
+from registry.database import Database
+from registry.pool import OwnPool, Pool
+from registry.preparation import Preparation
+from registry.queries import queries
 
 LOSSLESS = RegistryConfig(lossless_failover=True)
 
@@ -129,6 +136,22 @@ def test_renewing_epochs_changes_all_of_them(registry: GameSessionRegistry) -> N
     for game in games:
         with pytest.raises(EpochMismatch):
             registry.fetch_events_since(game, 1, epoch=before[game])
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_server_that_only_reads_is_left_its_lineage(conninfo: str, owned: bool) -> None:
+    reading = make_conninfo(conninfo, options="-c default_transaction_read_only=on")
+    config = RegistryConfig(pool_timeout=2, statement_timeout=2, pool_min_size=1)
+    pool = (
+        OwnPool.open(reading, config, lineage=False)
+        if owned
+        else Pool(
+            ConnectionPool(reading, min_size=1, open=True),
+            Preparation(config, owned=False, lineage=False),
+        )
+    )
+    with closing(pool.current):
+        assert Database(pool, config).row(queries.clock, {})
 
 
 @pytest.mark.parametrize("config", [RegistryConfig(), LOSSLESS], ids=["lossy", "lossless"])
