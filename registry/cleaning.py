@@ -1,15 +1,24 @@
-"""A cleanup: which statements it is made of, one bounded batch after another."""
+"""A cleanup: which statements it is made of, one bounded batch after another.
+
+Old events go in two steps. First the floor of their game is raised over them, and they are gone for
+every reader; that holds the game's row, but deletes nothing. Then their rows are deleted, while the
+game goes on. What a process that died left of the second step is found by the next cleanup: as long
+as there are rows below its floor, a game counts as one that has old events.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import reduce
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+from attrs import frozen
 from psycopg import Connection
+from psycopg.types.numeric import Int8
 
 from .config import RegistryConfig
 from .database import Database
@@ -17,9 +26,26 @@ from .model import Cleanup
 from .queries import queries
 from .statements import Params, Row, execute
 
+Log = tuple[str, UUID]
+"""A game, and the epoch that tells its log from the next one."""
+
+RESOLUTION: Final = timedelta(microseconds=1)
+"""Of the database's times."""
+
 
 class AnotherCleans(Exception):
     """Another cleanup is at work on the same tables: this one left them to it."""
+
+
+@frozen
+class _Raised:
+    """What raising the floors of some games came to."""
+
+    unswept: list[Log]
+    """Those that may have rows at or below their floor."""
+    went_on: bool
+    """Whether anything is different from before."""
+    ended: int
 
 
 class Cleaning:
@@ -45,10 +71,11 @@ class Cleaning:
         self._took = 0.0
         row = database.row(queries.clock, {})
         assert row is not None  # a constant query
+        self._as_of = row[0]
         self._limits = {
             "batch_size": batch_size,
             "retention": config.replay_retention,
-            "as_of": row[0],
+            "as_of": self._as_of,
         }
 
     def due(self) -> int | None:
@@ -76,8 +103,23 @@ class Cleaning:
             row = self._row(queries.cleanup_receipts, {**self._limits, "after": after})
             after, seen = row or (after, 0)
             yield Cleanup(0, 0, 0)
-        while (gone := self._aged_games()) is not None:
-            yield gone
+        yield from self._aged_games()
+
+    def raise_floors(self) -> Iterator[int]:
+        """Raises the floors over all events past the retention, and deletes none of them.
+
+        Says after each batch how many games it ended, which had nothing left. Ends when no floor
+        can be raised further: a game with rows at or below its floor then counts as one whose
+        oldest event is a microsecond past the retention, and is not claimed again. Games that
+        somebody else held are passed over, and so are events behind a young one.
+
+        Raises:
+            AnotherCleans: see `pause`.
+            RegistryUnavailable: likewise.
+        """
+        limits = {**self._limits, "as_of": self._as_of - RESOLUTION}
+        while (raised := self._raise_floors(limits, {})) is not None:
+            yield raised.ended
 
     def _counted(self, query: bytes) -> Iterator[int]:
         count = self._batch_size
@@ -87,21 +129,60 @@ class Cleaning:
             yield count
 
     def _row(self, query: bytes, params: Params) -> Row | None:
-        if self._pause is None:
-            return self._database.row(query, params)
-        with self._turn() as connection:
-            return execute(connection, query, params).fetchone()
+        rows = self._rows(query, params)
+        return rows[0] if rows else None
 
-    def _aged_games(self) -> Cleanup | None:
-        """What one batch deleted, or None when no game was due."""
+    def _rows(self, query: bytes, params: Params) -> Sequence[Row]:
+        if self._pause is None:
+            return self._database.rows(query, params)
         with self._turn() as connection:
-            due = execute(connection, queries.claim_aged_games, self._limits).fetchall()
-            if not due:
+            return execute(connection, query, params).fetchall()
+
+    def _aged_games(self) -> Iterator[Cleanup]:
+        """Some games after the other: floors raised, rows deleted, and a last look at them."""
+        swept: dict[Log, int] = {}
+        went_on = True
+        # Ends too if all that is left is in the hands of others.
+        while went_on and (raised := self._raise_floors(self._limits, swept)) is not None:
+            yield Cleanup(0, 0, raised.ended)
+            went_on = raised.went_on
+            swept = {log: swept[log] for log in raised.unswept if log in swept}
+            logs = raised.unswept
+            while logs:
+                rows = self._sweep(logs, swept)
+                epochs = dict(logs)
+                swept.update({(game_id, epochs[game_id]): last for game_id, last, *_ in rows})
+                logs = [(game_id, epochs[game_id]) for game_id, _, done, _ in rows if not done]
+                went_on = went_on or bool(rows)
+                yield Cleanup(0, rows[0][3] if rows else 0, 0)
+
+    def _raise_floors(self, claim: Params, swept: Mapping[Log, int]) -> _Raised | None:
+        """Raises the floors of some games, or None when no game was to be claimed."""
+        with self._turn() as connection:
+            logs = execute(connection, queries.claim_aged_games, claim).fetchall()
+            if not logs:
                 return None
-            params = {**self._limits, "game_ids": [game_id for (game_id,) in due]}
-            row = execute(connection, queries.cleanup_aged_games, params).fetchone()
-        assert row is not None  # a row of counts
-        return Cleanup(0, row[0], row[1])
+            params = {
+                **self._limits,
+                "game_ids": [game_id for game_id, _ in logs],
+                "swept": [Int8(swept.get((game_id, epoch), -1)) for game_id, epoch in logs],
+            }
+            rows = execute(connection, queries.raise_floors, params).fetchall()
+        epochs: dict[str, UUID] = dict(logs)
+        return _Raised(
+            unswept=[(game_id, epochs[game_id]) for game_id, unswept, *_ in rows if unswept],
+            went_on=any(raised or not unswept for _, unswept, raised, _ in rows),
+            ended=sum(ended for *_, ended in rows),
+        )
+
+    def _sweep(self, logs: Sequence[Log], swept: Mapping[Log, int]) -> Sequence[Row]:
+        params = {
+            "game_ids": [game_id for game_id, _ in logs],
+            "epochs": [epoch for _, epoch in logs],
+            "afters": [Int8(swept.get(log, 0)) for log in logs],
+            "batch_size": self._batch_size,
+        }
+        return self._rows(queries.sweep_events, params)
 
     @contextmanager
     def _turn(self) -> Iterator[Connection[Any]]:

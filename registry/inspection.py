@@ -78,13 +78,13 @@ class LogCheck:
     holes: tuple[tuple[int, int], ...]
     """The first and last sequence of each hole, the highest first; no more than `HOLES`."""
     below_floor: bool
-    """Whether rows at or below the floor were left behind."""
+    """Whether there are rows at or below the floor, which a cleanup has still to delete."""
     beyond_head: bool
     """Whether there are rows that the head knows nothing of."""
 
     @property
     def sound(self) -> bool:
-        return not (self.holes or self.below_floor or self.beyond_head)
+        return not (self.holes or self.beyond_head)
 
 
 @frozen

@@ -355,6 +355,8 @@ class Log(Core):
         )
         if standing is None:
             raise GameNotFound(game_id)
+        if standing[1]:
+            self._sweep(game_id)
         with suppress(AheadOfLog):  # ended and begun again by somebody else, just now
             self.prune_events(game_id, standing[0])
         ended = False
@@ -370,6 +372,19 @@ class Log(Core):
                 raise GameNotFound(game_id)
             ended = bool(rows[0][0])
         self._reads.known.forget(game_id)
+
+    def _sweep(self, game_id: str) -> None:
+        """Deletes what a cleanup may have left below the floor, as far as none is at it now."""
+        last, done = 0, False
+        while not done:
+            params = {
+                "game_ids": [game_id],
+                "epochs": [None],
+                "afters": [Int8(last)],
+                "batch_size": self.config.batch_size,
+            }
+            row = self._database.row(queries.sweep_events, params)
+            _, last, done, _ = row or (game_id, last, True, 0)
 
     def _acknowledge(self, job: Job) -> Row:
         """Acknowledges for one session, and prunes."""

@@ -18,7 +18,6 @@ class Queries:
     add_dictionary: bytes
     backend: bytes
     claim_aged_games: bytes
-    cleanup_aged_games: bytes
     cleanup_due: bytes
     cleanup_event_ids: bytes
     cleanup_expired_sessions: bytes
@@ -60,6 +59,7 @@ class Queries:
     lock_issue: bytes
     newest_dictionary: bytes
     prune_events: bytes
+    raise_floors: bytes
     record_batch: bytes
     record_batch_checked: bytes
     record_event: bytes
@@ -74,6 +74,7 @@ class Queries:
     settle_statement: bytes
     stale_sessions: bytes
     standing: bytes
+    sweep_events: bytes
     top_games: bytes
     top_server: bytes
     top_sessions: bytes

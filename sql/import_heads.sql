@@ -1,12 +1,12 @@
 -- Moves the heads of games over the events that the same transaction imports, and their floors over
--- what the source has no more; deletes what is not above them. Counts the sessions among the tokens
--- issued, so that a prune under way notices them.
+-- what the source has no more; deletes what is not above them any more. Counts the sessions among
+-- the tokens issued, so that a prune under way notices them.
 -- Returns a row (place in game_ids) for each game that it moved. The others do not stand where they
 -- were seen (after) or are gone: the caller rolls back. A NULL there asks for no more than the game.
 -- Locks the games' rows, in the order of game_ids, then the events that it deletes.
 -- Indexes: game_pkey, game_event_pkey.
 WITH locked AS MATERIALIZED (
-    SELECT wanted.*
+    SELECT wanted.*, g.floor AS was
     FROM unnest(%(game_ids)s::text[], %(floors)s::bigint[], %(afters)s::bigint[],
                 %(heads)s::bigint[], %(head_ats)s::timestamptz[], %(oldest_ats)s::timestamptz[],
                 %(sessions)s::integer[])
@@ -19,7 +19,9 @@ WITH locked AS MATERIALIZED (
 forgotten AS (
     DELETE FROM game_event AS e
     USING locked
-    WHERE e.game_id = locked.game_id AND e.sequence <= locked.floor
+    -- What was not above it before is for a sweep to delete, perhaps just now.
+    WHERE e.game_id = locked.game_id
+      AND e.sequence > locked.was AND e.sequence <= locked.floor
 )
 UPDATE game AS g
 SET head = greatest(g.head, locked.head),

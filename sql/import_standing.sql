@@ -15,3 +15,4 @@ FROM unnest(%(game_ids)s::text[], %(heads)s::bigint[])
 JOIN game AS g ON g.game_id = wanted.game_id
 LEFT JOIN game_event AS e
     ON e.game_id = wanted.game_id AND e.sequence = least(g.head, wanted.head)
+       AND e.sequence > g.floor

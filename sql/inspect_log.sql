@@ -1,5 +1,6 @@
 -- Checks the newest rows of a game's log against where the log says that it begins and ends: every
--- sequence in (floor, head] should be there, and no other. Never reads a payload.
+-- sequence in (floor, head] should be there, and none beyond. Rows at or below the floor are those
+-- that a cleanup has still to delete. Never reads a payload.
 -- Returns one row (rows in (floor, head], their lowest sequence, whether there are others; of the
 -- first holes above that sequence the lowest and the highest sequence that is missing; whether
 -- there are rows at or below the floor, and beyond the head), or none when there is no such game.

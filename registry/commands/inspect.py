@@ -179,14 +179,13 @@ def _check(found: Inspection) -> str:
     if log.holes:
         named = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in log.holes)
         faults.append(f"events are missing: {named}")
-    if log.below_floor:
-        faults.append("rows at or below the floor were left behind")
     if log.beyond_head:
         faults.append("there are rows beyond the head")
     if faults:
         return f"BROKEN: {'; '.join(faults)}"
     if log.whole:
-        return f"sound: {count(log.found)} rows, no hole"
+        unswept = ", older ones still to be deleted" if log.below_floor else ""
+        return f"sound: {count(log.found)} rows, no hole{unswept}"
     return f"sound as far as was looked, the newest {count(CHECKED)} rows"
 
 

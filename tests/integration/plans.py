@@ -81,6 +81,7 @@ def event_uuid(game: int, sequence: int) -> UUID:
 _FILL = """
 CREATE TEMPORARY TABLE plan AS
 SELECT n, game_id, mod(n, 5) * 10 AS floor, ancient,
+       CASE mod(n, 5) WHEN 3 THEN 10 ELSE 0 END AS unswept,
        CASE WHEN ancient THEN 0 WHEN n < %(hot)s THEN %(hot_events)s
             ELSE %(other_events)s END AS events,
        CASE WHEN ancient THEN 0 WHEN n < %(hot)s THEN %(hot_players)s ELSE 4 END AS players,
@@ -97,7 +98,7 @@ FROM plan ORDER BY mod(n, 97);
 INSERT INTO game_event (game_id, sequence, recorded_at, codec, payload)
 SELECT game_id, floor + event, CASE WHEN event <= events / 2 THEN begun ELSE now() END,
        1, repeat('x', 78)::bytea
-FROM plan, generate_series(1, events) AS event
+FROM plan, generate_series(CASE WHEN events > 0 THEN 1 - unswept ELSE 1 END, events) AS event
 ORDER BY event, n;
 
 INSERT INTO game_event_id (game_id, event_id, sequence, recorded_at)
@@ -130,7 +131,8 @@ def fill(connection: Connection[Any], scale: Scale) -> None:
 
     In each game player 0 is live and has acknowledged nothing, player 3 has expired, the
     others are live, silent for up to 14 minutes, and have acknowledged half the log. In every
-    fifth game (4, 9, …) the first half of the log is two days old. The last hundredth of the
+    fifth game (4, 9, …) the first half of the log is two days old, and in every fifth (3, 8, …) ten
+    rows below the floor are still there. The last hundredth of the
     games is that old too and has neither events nor sessions. The first ten events of each
     log have ids.
     """

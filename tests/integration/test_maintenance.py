@@ -86,7 +86,7 @@ def test_it_stops_after_the_batch_under_way(registry: GameSessionRegistry, conni
     upkeep = Maintenance(registry, interval=0.01, batch_size=10)
     with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
         upkeep.start()
-        until_blocked(conninfo, 1, "cleanup_aged_games")
+        until_blocked(conninfo, 1, "sweep_events")
         assert not upkeep.stop(timeout=0.01)
     assert upkeep.stop()
     assert value(conninfo, "SELECT count(*) FROM game_event") == 40
@@ -118,7 +118,7 @@ def test_a_batch_has_the_turn_until_it_is_committed(
     fill(conninfo, games=1, sessions=1, events=3, age="2 days")
     with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
         first = in_thread(Maintenance(registry).run_once)
-        until_blocked(conninfo, 1, "cleanup_aged_games")
+        until_blocked(conninfo, 1, "sweep_events")
         with configured(conninfo) as another:
             assert Maintenance(another).run_once().outcome is Outcome.ANOTHER_AT_WORK
     assert first.result(PATIENCE).cleanup == Cleanup(1, 3, 1)
@@ -154,7 +154,7 @@ def test_an_append_to_a_game_that_is_not_due_never_waits(
     registry.record_event("young", 1)
     with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
         run = in_thread(Maintenance(registry).run_once)
-        until_blocked(conninfo, 1, "cleanup_aged_games")
+        until_blocked(conninfo, 1, "sweep_events")
         assert in_thread(lambda: registry.record_event("young", 2)).result(2.0) == 2
     assert run.result(PATIENCE).outcome is Outcome.DONE
 
@@ -295,7 +295,7 @@ def test_sigterm_ends_the_command_after_its_batch(conninfo: str) -> None:
         process = subprocess.Popen(
             [*command, "--database", conninfo], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
         )
-        until_blocked(conninfo, 1, "cleanup_aged_games")
+        until_blocked(conninfo, 1, "sweep_events")
         process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3

@@ -130,7 +130,7 @@ def test_of_several_cleanups_one_works(through: str, conninfo: str) -> None:
     with configured(through) as one, configured(through) as another:
         with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
             first = in_thread(Maintenance(one).run_once)
-            until_blocked(conninfo, 1, "cleanup_aged_games")
+            until_blocked(conninfo, 1, "sweep_events")
             assert Maintenance(another).run_once().outcome is Outcome.ANOTHER_AT_WORK
         assert first.result(30).cleanup == Cleanup(1, 3, 1)
         assert Maintenance(another).run_once().outcome is Outcome.DONE

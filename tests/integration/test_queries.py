@@ -98,6 +98,27 @@ def due(scale: Scale) -> list[int]:
     return [n for n in range(scale.games) if n % 5 == 4 or n >= scale.games * 0.99]
 
 
+def unswept(scale: Scale) -> list[int]:
+    """Games with rows below the floor, no more than a cleanup claims."""
+    return [n for n in range(scale.games) if n % 5 == 3][:100]
+
+
+def raise_floors(games: list[int], swept: list[int]) -> Params:
+    return cleanup(
+        game_ids=[game_id(game) for game in games],
+        swept=[Int8(sequence) for sequence in swept[: len(games)]],
+    )
+
+
+def sweep_events(games: list[int]) -> Params:
+    return {
+        "game_ids": [game_id(game) for game in games],
+        "epochs": [None for _ in games],
+        "afters": [Int8(0) for _ in games],
+        "batch_size": BATCH,
+    }
+
+
 def fetch(game: int, after: int) -> Params:
     return {"game_id": game_id(game), "after": Int8(after), "limit": Int8(BATCH)}
 
@@ -358,22 +379,6 @@ CASES = [
         query="claim_aged_games",
         use="none is due",
         params=lambda s: cleanup(retention=10 * DAY),
-    ),
-    Case(
-        query="cleanup_aged_games",
-        use="a batch",
-        params=lambda s: cleanup(game_ids=[game_id(game) for game in due(s)[:BATCH]]),
-        rows=8 * BATCH,
-        buffers=20 * BATCH,
-        locks=lambda s: {
-            *(game_id(game) for game in due(s)),
-            *(
-                name
-                for game in due(s)
-                if game < s.games * 0.99
-                for name in events(game, s.floor(game) + 1, middle(s, game))
-            ),
-        },
     ),
     Case(
         query="cleanup_due",
@@ -738,6 +743,22 @@ CASES = [
         params=lambda s: prune(QUIET, s.head(QUIET) + 1),
     ),
     Case(
+        query="raise_floors",
+        use="a batch",
+        params=lambda s: raise_floors(due(s)[:100], [-1] * 100),
+        rows=8 * BATCH,
+        buffers=20 * BATCH,
+        locks=lambda s: {game_id(game) for game in due(s)},
+    ),
+    Case(
+        query="raise_floors",
+        use="of games that have nothing left",
+        params=lambda s: raise_floors(due(s)[-20:], [s.floor(game) for game in due(s)[-20:]]),
+        rows=2 * BATCH,
+        buffers=5 * BATCH,
+        locks=lambda s: {game_id(game) for game in due(s)[-20:]},
+    ),
+    Case(
         query="record_batch",
         use="a thousand of many games, some that are not there",
         params=lambda s: record_batch([game_id(n * 9 % s.games) for n in range(BATCH)] + ["new"]),
@@ -992,15 +1013,36 @@ CASES = [
         query="standing",
         use="more are live than are counted",
         params=lambda s: {"sessions": Int8(BATCH)},
-        rows=3 * BATCH,
+        rows=4 * BATCH,
         buffers=8 * BATCH,
     ),
     Case(
         query="standing",
         use="all that are live",
         params=lambda s: {"sessions": Int8(100 * BATCH)},
-        rows=60 * BATCH,
-        buffers=120 * BATCH,
+        rows=70 * BATCH,
+        buffers=160 * BATCH,
+    ),
+    Case(
+        query="sweep_events",
+        use="a batch",
+        params=lambda s: sweep_events(unswept(s)),
+        rows=4 * BATCH,
+        buffers=15 * BATCH,
+        locks=lambda s: {
+            *(game_id(game) for game in unswept(s)),
+            *(
+                name
+                for game in unswept(s)
+                for name in events(game, s.floor(game) - 9, s.floor(game))
+            ),
+        },
+    ),
+    Case(
+        query="sweep_events",
+        use="of a long log, below which there is nothing",
+        params=lambda s: sweep_events([HOT + 2]),
+        locks=lambda s: {game_id(HOT + 2)},
     ),
     Case(
         query="validate_resume_token",

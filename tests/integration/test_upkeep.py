@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -34,8 +35,14 @@ from registry import (
     HistoryPruned,
     InvalidArgument,
     InvalidToken,
+    Maintenance,
+    RegistryUnavailable,
     SessionNotFound,
 )
+from registry.database import execute
+from registry.inspection import inspect_game
+from registry.queries import queries
+from registry.standing import Standings
 
 Registry = GameSessionRegistry
 DAY = 86_400
@@ -89,6 +96,33 @@ def fill(conninfo: str, games: int, sessions: int, events: int, age: str) -> Non
         """,
         {"games": games, "sessions": sessions, "events": events, "age": age},
     )
+
+
+@contextmanager
+def deletes(conninfo: str, *tables: str) -> Iterator[Callable[[], list[tuple[str, int]]]]:
+    """Notes how many rows each statement deletes from these tables."""
+    rows(
+        conninfo,
+        """
+        CREATE TABLE deletes (name text, n bigint);
+        GRANT INSERT ON deletes TO PUBLIC;
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                INSERT INTO deletes SELECT TG_TABLE_NAME, count(*) FROM gone;
+                RETURN NULL;
+            END $$
+        """,
+    )
+    try:
+        for table in tables:
+            rows(
+                conninfo,
+                f"CREATE TRIGGER note AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone "
+                "FOR EACH STATEMENT EXECUTE FUNCTION note()",
+            )
+        yield lambda: [(name, n) for name, n in rows(conninfo, "SELECT name, n FROM deletes")]
+    finally:
+        rows(conninfo, "DROP FUNCTION note CASCADE; DROP TABLE deletes")
 
 
 def test_nothing_is_due_in_a_running_game(registry: Registry, conninfo: str) -> None:
@@ -177,36 +211,12 @@ def test_no_statement_of_a_cleanup_deletes_more_than_a_batch(
     registry: Registry, conninfo: str
 ) -> None:
     fill(conninfo, games=5, sessions=5, events=20, age="2 days")
-    rows(
-        conninfo,
-        """
-        CREATE TABLE deletes (name text, n bigint);
-        GRANT INSERT ON deletes TO PUBLIC;
-        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                INSERT INTO deletes SELECT TG_TABLE_NAME, count(*) FROM gone;
-                RETURN NULL;
-            END $$
-        """,
-    )
-    try:
-        for table in ("game", "game_session", "game_event", "game_event_id"):
-            rows(
-                conninfo,
-                f"CREATE TRIGGER note AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone "
-                "FOR EACH STATEMENT EXECUTE FUNCTION note()",
-            )
+    tables = {"game": 5, "game_session": 25, "game_event": 100, "game_event_id": 100}
+    with deletes(conninfo, *tables) as noted:
         assert registry.cleanup_expired_sessions(batch_size=4) == Cleanup(25, 100, 5)
-        deletes = rows(conninfo, "SELECT name, max(n), sum(n) FROM deletes GROUP BY 1 ORDER BY 1")
-        assert deletes == [
-            ("game", deletes[0][1], 5),
-            ("game_event", 4, 100),
-            ("game_event_id", 4, 100),
-            ("game_session", 4, 25),
-        ]
-        assert deletes[0][1] <= 4
-    finally:
-        rows(conninfo, "DROP FUNCTION note CASCADE; DROP TABLE deletes")
+        for table, total in tables.items():
+            numbers = [number for name, number in noted() if name == table]
+            assert (sum(numbers), max(numbers) <= 4) == (total, True)
 
 
 def test_an_event_id_is_forgotten_with_the_retention_and_not_before(
@@ -298,13 +308,223 @@ def test_an_event_id_that_another_transaction_holds_is_passed_over(
         assert rows(conninfo, "SELECT sequence FROM game_event_id") == [(2,)]
 
 
+def raised(registry: Registry, batch_size: int | None = None) -> None:
+    """The first half of a cleanup: floors raised, no row deleted."""
+    list(registry._cleaning(batch_size).raise_floors())
+
+
+def test_an_append_to_a_game_that_is_being_swept_does_not_wait(
+    registry: Registry, conninfo: str
+) -> None:
+    fill(conninfo, games=1, sessions=0, events=3, age="2 days")
+    player = registry.issue_resume_token("game 1", "alice").session.session_id
+    with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
+        cleanup = in_thread(registry.cleanup_expired_sessions)
+        until_blocked(conninfo, 1, "sweep_events")
+        play = in_thread(
+            lambda: (
+                registry.record_event("game 1", "next"),
+                registry.record_events("game 1", range(2)),
+                registry.record_event("game 1", "last", event_id=uuid4()),
+                registry.issue_resume_token("game 1", "bob").session.generation,
+                registry.acknowledge(player, 4).pruned,
+                registry.prune_events("game 1", 5),
+                registry.fetch_events_since("game 1", 5).floor,
+            )
+        )
+        assert play.result(5.0) == (4, range(5, 7), 7, 1, 0, 2, 5)
+    assert cleanup.result(30) == Cleanup(0, 3, 0)
+    assert sequences(conninfo, "game 1") == [6, 7]
+
+
+def test_an_end_waits_for_the_sweep_of_its_game_and_leaves_nothing(
+    registry: Registry, conninfo: str
+) -> None:
+    fill(conninfo, games=1, sessions=0, events=3, age="2 days")
+    with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
+        cleanup = in_thread(registry.cleanup_expired_sessions)
+        until_blocked(conninfo, 1, "sweep_events")
+        end = in_thread(lambda: registry.end_game("game 1"))
+        until_blocked(conninfo, 1, "end_game")
+    end.result(30)
+    assert cleanup.result(30) == Cleanup(0, 3, 0)
+    assert not any(dump(conninfo).values())
+    assert registry.record_event("game 1", "anew") == 1
+
+
+def test_below_a_raised_floor_nothing_is_there_for_any_reader(
+    registry: Registry, conninfo: str
+) -> None:
+    registry.record_events("chess", range(5))
+    token = registry.issue_resume_token("chess", "alice").token
+    rows(
+        conninfo,
+        """
+        UPDATE game_event SET recorded_at = now() - '2 days'::interval WHERE sequence <= 3;
+        UPDATE game SET oldest_at = now() - '2 days'::interval
+        """,
+    )
+    raised(registry)
+    assert sequences(conninfo, "chess") == [1, 2, 3, 4, 5]
+    with pytest.raises(HistoryPruned) as caught:
+        registry.fetch_events_since("chess", 2)
+    assert (caught.value.floor, caught.value.head) == (3, 5)
+    resumed = registry.resume(token, after=1)
+    assert (resumed.missed, [e.sequence for e in resumed.replay.events]) == (2, [4, 5])
+    assert [event.sequence for event in registry.iter_events_since("chess", 3)] == [4, 5]
+    assert Standings(registry, 0).now().oldest_unacknowledged < 3600
+    with psycopg.connect(conninfo) as connection:
+        found = inspect_game(connection, "chess", events=10)
+    assert found is not None
+    assert [event.sequence for event in found.events] == [5, 4]
+    assert (found.log.sound, found.log.below_floor, found.log.found) == (True, True, 2)
+    assert registry.acknowledge(resumed.session.session_id, 4).pruned == 1
+    assert registry.prune_events("chess", 5) == 1
+    assert sequences(conninfo, "chess") == [1, 2, 3]
+    assert registry.cleanup_expired_sessions() == Cleanup(0, 3, 0)
+    assert value(conninfo, "SELECT oldest_at > now() - '1 hour'::interval FROM game")
+
+
+def test_floors_are_raised_until_none_can_be_and_no_row_is_deleted(
+    registry: Registry, conninfo: str
+) -> None:
+    fill(conninfo, games=25, sessions=0, events=20, age="2 days")
+    registry.record_event("game 7", "young")
+    batches = in_thread(lambda: list(registry._cleaning(4).raise_floors())).result(30)
+    assert 25 <= len(batches) <= 60
+    assert value(conninfo, "SELECT array_agg(DISTINCT floor) FROM game") == [20]
+    assert value(conninfo, "SELECT count(*) FROM game_event") == 501
+    raised(registry)  # again: nothing changes, and it ends
+    assert registry.cleanup_expired_sessions(batch_size=4) == Cleanup(0, 500, 24)
+    assert sequences(conninfo, "game 7") == [21]
+
+
+def test_a_cleanup_that_died_in_a_sweep_leaves_no_hole_and_the_next_goes_on(
+    registry: Registry, conninfo: str
+) -> None:
+    fill(conninfo, games=2, sessions=0, events=10, age="2 days")
+    registry.record_event("game 1", "young")
+    with (
+        configured(conninfo) as another,
+        held(conninfo, "SELECT FROM game_event WHERE sequence = 7 FOR UPDATE"),
+    ):
+        run = in_thread(Maintenance(another, batch_size=4).run_once)
+        (pid,) = until_blocked(conninfo, 1, "sweep_events")
+        rows(conninfo, "SELECT pg_terminate_backend(%s)", [pid])
+        with pytest.raises(RegistryUnavailable):
+            run.result(30)
+    floor = registry.fetch_events_since("game 1", 11).floor
+    there = sequences(conninfo, "game 1")
+    assert floor == 10
+    assert there == list(range(min(there), 12))
+    assert there[0] < floor
+    assert registry.cleanup_expired_sessions().games == 1
+    assert sequences(conninfo, "game 1") == [11]
+
+
+def test_a_game_does_not_end_before_its_rows_are_gone(registry: Registry, conninfo: str) -> None:
+    fill(conninfo, games=1, sessions=0, events=3, age="2 days")
+    rows(conninfo, "DELETE FROM game_event_id")
+    raised(registry)
+    assert rows(conninfo, "SELECT head, floor FROM game") == [(3, 3)]
+    assert registry.cleanup_expired_sessions() == Cleanup(0, 3, 1)
+    assert registry.record_event("game 1", "anew") == 1
+
+
+def test_a_game_ended_and_begun_again_behind_a_raised_floor_loses_nothing(
+    registry: Registry, conninfo: str
+) -> None:
+    fill(conninfo, games=1, sessions=0, events=5, age="2 days")
+    raised(registry)
+    registry.end_game("game 1")
+    assert not any(dump(conninfo).values())
+    assert registry.record_events("game 1", range(7)) == range(1, 8)
+    assert registry.cleanup_expired_sessions() == Cleanup(0, 0, 0)
+    assert sequences(conninfo, "game 1") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_sweep_for_an_ended_log_leaves_the_next_one_alone(
+    registry: Registry, conninfo: str
+) -> None:
+    """What a cleanup knows of a log is no longer true of the next one of the same id."""
+    registry.record_events("chess", range(5))
+    rows(conninfo, "UPDATE game SET floor = 2")
+    with psycopg.connect(conninfo) as connection:
+        for epoch, left in ((uuid4(), [1, 2, 3, 4, 5]), (None, [3, 4, 5])):
+            params = {"game_ids": ["chess"], "epochs": [epoch], "afters": [0], "batch_size": 9}
+            found = execute(connection, queries.sweep_events, params).fetchall()
+            connection.commit()
+            assert sequences(conninfo, "chess") == left
+    assert found == [("chess", 2, True, 2)]
+
+
+def test_what_another_raised_the_floor_over_meanwhile_is_swept_too(
+    registry: Registry, conninfo: str
+) -> None:
+    fill(conninfo, games=1, sessions=0, events=5, age="2 days")
+    registry.issue_resume_token("game 1", "alice")
+    cleanup = registry._cleaning(100).batches()
+    for batch in cleanup:
+        if batch.events:
+            break
+    registry.record_events("game 1", range(3))
+    rows(conninfo, "UPDATE game SET floor = 7")  # the rows are left to whoever raises a floor
+    assert sum(batch.events for batch in cleanup) == 2
+    assert sequences(conninfo, "game 1") == [8]
+
+
+def test_a_sweep_that_another_has_is_left_to_it(registry: Registry, conninfo: str) -> None:
+    fill(conninfo, games=2, sessions=0, events=3, age="2 days")
+    lock = "SELECT pg_advisory_xact_lock(hashtextextended('game 1', 'game'::regclass::oid::bigint))"
+    with held(conninfo, lock):
+        assert in_thread(registry.cleanup_expired_sessions).result(30) == Cleanup(0, 3, 1)
+    assert sequences(conninfo, "game 1") == [1, 2, 3]
+    assert registry.cleanup_expired_sessions() == Cleanup(0, 3, 1)
+
+
+def test_a_long_log_keeps_no_short_one_waiting(registry: Registry, conninfo: str) -> None:
+    fill(conninfo, games=1, sessions=0, events=2000, age="3 days")
+    rows(conninfo, "UPDATE game SET game_id = 'long'; UPDATE game_event SET game_id = 'long'")
+    rows(conninfo, "DELETE FROM game_event_id")
+    fill(conninfo, games=20, sessions=0, events=10, age="2 days")
+    for _ in registry._cleaning(30).batches():
+        if not value(conninfo, "SELECT count(*) FROM game_event WHERE game_id <> 'long'"):
+            break
+    assert value(conninfo, "SELECT count(*) FROM game_event") > 500
+
+
+def test_it_ends_though_the_first_young_event_is_just_young_enough(
+    registry: Registry, conninfo: str
+) -> None:
+    fill(conninfo, games=1, sessions=0, events=3, age="2 days")
+    cleaning = registry._cleaning(None)
+    rows(
+        conninfo,
+        "UPDATE game_event SET recorded_at = %s::timestamptz - '1 day'::interval "
+        "WHERE sequence > 1",
+        [cleaning._as_of],
+    )
+    batches = in_thread(lambda: list(cleaning.batches())).result(30)
+    assert sum(batch.events for batch in batches) == 1
+    assert sequences(conninfo, "game 1") == [2, 3]
+
+
+def test_an_end_deletes_what_was_not_swept_in_batches(conninfo: str) -> None:
+    fill(conninfo, games=1, sessions=0, events=30, age="2 days")
+    with configured(conninfo, batch_size=7) as registry, deletes(conninfo, "game_event") as noted:
+        raised(registry)
+        registry.end_game("game 1")
+        assert max(number for _, number in noted()) == 7
+        assert sum(number for _, number in noted()) == 30
+
+
 def test_a_cleanup_at_work_keeps_no_reader_and_no_other_games_writer_waiting(
     registry: Registry, conninfo: str
 ) -> None:
     fill(conninfo, games=1, sessions=1, events=3, age="2 days")
     with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
         cleanup = in_thread(registry.cleanup_expired_sessions)
-        until_blocked(conninfo, 1, "cleanup_aged_games")
+        until_blocked(conninfo, 1, "sweep_events")
         assert registry.fetch_events_since("game 1", 0).head == 3
         assert registry.record_event("another", 1, event_id=uuid4()) == 1
         assert registry.issue_resume_token("another", "alice").session.generation == 1
