@@ -345,8 +345,9 @@ class Log(Core):
             RegistryUnavailable: the database did not answer in time; the game may have lost
                 events already, but not its sessions. Safe to retry.
 
-        Concurrency: prunes the log in bounded batches first, then deletes the rest in one
-        transaction that waits for every append under way. At least two round trips.
+        Concurrency: prunes the log in bounded batches first, with the rows that a cleanup has
+        still to delete, then deletes the rest in one transaction that waits for every append
+        and for the batch of a cleanup under way. At least two round trips.
         """
         game_id = arguments.text_id("game_id", game_id)
         params = {"game_id": game_id}

@@ -24,7 +24,7 @@ JITTER: Final = 0.25
 """By how much of itself a pause is longer or shorter, so that servers do not come together."""
 
 BATCH_SIZE: Final = 200
-"""Rows, few: whoever plays in a game whose old events are deleted waits for one batch."""
+"""Rows, few: while a batch is under way, the players have less of the processors and the disk."""
 
 SHARE: Final = 0.25
 """Of the time of a run, what it is at work; the rest is the players'."""
@@ -88,8 +88,7 @@ class Maintenance:
             registry: to be closed after `stop`.
             interval: seconds between the end of a run and the next one, a quarter more or less.
                 The first comes within the first interval.
-            batch_size: most rows deleted by one statement. Whoever records an event in a game whose
-                old ones are just being deleted waits for that.
+            batch_size: most rows deleted by one statement.
             max_seconds: after which a run begins no further batch; None for no limit.
             share: of the time of a run, what it is at work; in between it pauses. At 1 it takes
                 all that the database gives.

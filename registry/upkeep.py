@@ -33,9 +33,10 @@ class Upkeep(Core):
             RegistryUnavailable: the database did not answer in time; what was cleaned up
                 before stays so. Safe to retry.
 
-        Concurrency: rows that anybody else holds are passed over, so nothing waits for the
-        cleanup but an append to a game whose old events are being deleted just then, for one
-        batch. A few round trips, and more for each further batch.
+        Concurrency: rows that anybody else holds are passed over, and nothing waits while it
+        deletes, but `end_game` for one batch. Before that it raises the floors of some games at
+        a time over their old events: an append to one of these waits until that is committed.
+        A few round trips, and more for each further batch.
         """
         return total(self._cleaning(batch_size).batches())
 

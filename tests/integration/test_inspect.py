@@ -202,6 +202,16 @@ def test_rows_outside_of_the_log_are_found(
     assert "beyond the head" in inspect("game", "chess", code=3)
 
 
+def test_rows_that_a_cleanup_has_still_to_delete_are_no_fault(
+    conninfo: str, inspect: Command, chess: dict[str, str]
+) -> None:
+    rows(conninfo, "UPDATE game SET floor = 7")
+    log = inspect.json("game", "chess")["log"]
+    assert (log["below_floor"], log["found"], log["holes"]) == (True, 13, [])
+    said = inspect("game", "chess", "--events", "20")
+    assert "sound: 13 rows, no hole, older ones still to be deleted" in said
+
+
 def test_no_more_is_checked_than_a_bound(
     connection: Connection[Any],
     conninfo: str,

@@ -345,7 +345,7 @@ def test_an_end_waits_for_the_sweep_of_its_game_and_leaves_nothing(
         cleanup = in_thread(registry.cleanup_expired_sessions)
         until_blocked(conninfo, 1, "sweep_events")
         end = in_thread(lambda: registry.end_game("game 1"))
-        until_blocked(conninfo, 1, "end_game")
+        until_blocked(conninfo, 1, "lock_game")
     end.result(30)
     assert cleanup.result(30) == Cleanup(0, 3, 0)
     assert not any(dump(conninfo).values())
