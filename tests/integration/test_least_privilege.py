@@ -49,7 +49,7 @@ def test_a_role_that_was_not_let_in_is_told_so(conninfo: str, role: str) -> None
         GameSessionRegistry.connect(make_conninfo(conninfo, user=role))
 
 
-def test_a_registry_works_as_the_role(admitted: str) -> None:
+def test_a_registry_works_as_the_role(admitted: str, conninfo: str) -> None:
     with GameSessionRegistry.connect(admitted) as registry:
         issued = registry.issue_resume_token("chess", "alice")
         registry.record_events("chess", ["e4", "e5"])
@@ -58,7 +58,13 @@ def test_a_registry_works_as_the_role(admitted: str) -> None:
         assert registry.acknowledge(issued.session.session_id, 2).pruned == 2
         assert Standings(registry, 0).now() == Standing(1, 0.0)
         registry.renew_epochs()
-        registry.cleanup_expired_sessions()
+        registry.record_events("chess", ["d4", "d5"])
+        age = "UPDATE {} SET {} = now() - '2 days'::interval"
+        rows(
+            conninfo,
+            f"{age.format('game_event', 'recorded_at')}; {age.format('game', 'oldest_at')}",
+        )
+        assert registry.cleanup_expired_sessions().events == 2
         registry.end_game("chess")
 
 
