@@ -6,6 +6,7 @@ or raises.
 
 import logging
 
+from . import driver  # noqa: F401
 from .api import GameSessionRegistry
 from .config import RegistryConfig
 from .embedded import EmbeddedPostgres

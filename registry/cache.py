@@ -18,13 +18,15 @@ from typing import Any, Final, TypeGuard
 
 from attrs import field, frozen
 
+from .extras import install
+
 try:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "the replay cache needs redis: pip install 'game-session-registry[redis]'", name="redis"
+        f"the replay cache needs redis: {install('redis')}", name="redis"
     ) from None
 
 from . import arguments

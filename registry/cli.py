@@ -1,19 +1,21 @@
 """The command line: finds the command that is called, in a module of its own.
 
-Exit codes: 0 done, 1 an error (one message on stderr), 2 wrong usage, 130 interrupted; a command
-may have more.
+Exit codes are in `EXIT_CODES`; a command's module may have an `EXIT_CODES` of its own beside them.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
+from .commands import Help
 from .errors import RegistryError
+from .extras import install
 
 COMMANDS: Final = {
     "migrate": ("registry.commands.migrate", "bring the schema up to date"),
@@ -36,13 +38,20 @@ COMMANDS: Final = {
         "registry.commands.import_prisma",
         "carry games over from tables that a Prisma client made",
     ),
-    "demo": ("registry.demo.cli", "play the demonstration"),
+    "demo": ("registry.commands.demo", "play the demonstration"),
 }
 """For each command its module, loaded when it is called, and what `--help` says of it."""
 
-EXTRAS: Final = {"chess": "demo", "redis": "redis", "rich": "cli"}
-"""Packages that a plain installation lacks, and the extra that brings each; who plays the
-demonstration gets rich by its extra."""
+EXIT_CODES: Final = {
+    0: "done",
+    1: "an error, said in one line on stderr",
+    2: "wrong usage",
+    130: "interrupted",
+}
+"""Those of every command. One whose reader went away (`| head`) ends with 141, as by SIGPIPE."""
+
+EXTRAS: Final = {"chess": "demo", "redis": "redis", "rich": "demo"}
+"""Packages that a command cannot do without, and the extra that brings each."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,34 +60,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The pool tells at length of each try to connect: a command says in a line what came of it.
     logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
     try:
-        return _run(argv)
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        extra = "demo" if (argv[0], package) == ("demo", "rich") else EXTRAS[package]
-        need = f"pip install 'game-session-registry[{extra}]'"
-        print(f"error: {argv[0]} needs {package}: {need}", file=sys.stderr)
+        print(f"error: {argv[0]} needs {package}: {install(EXTRAS[package])}", file=sys.stderr)
         return 1
     except RegistryError as error:
         print("error:", *str(error).split(), file=sys.stderr)
         return 1
+    except BrokenPipeError:  # what is left to be written would fail again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         return 130
 
 
 def _run(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m registry", description="Look after the registry's database."
+        prog="python -m registry",
+        description="Look after the registry's database.",
+        epilog=(
+            "Each command explains itself: `python -m registry migrate --help`. The beginning is "
+            "`migrate`; docs/operating.md goes on from there.\n\n" + _listed(EXIT_CODES)
+        ),
+        formatter_class=Help,
     )
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, (module, about) in COMMANDS.items():
         command = commands.add_parser(
-            name, help=about, description=f"{about[0].upper()}{about[1:]}."
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            formatter_class=Help,
         )
         if [name] == list(argv[:1]):
             called = import_module(module)
             called.add_arguments(command)
+            codes = {**EXIT_CODES, **getattr(called, "EXIT_CODES", {})}
+            command.epilog = "\n\n".join(filter(None, [command.epilog, _listed(codes)]))
             command.set_defaults(command=called.run)
     options = parser.parse_args(argv)
     if hasattr(options, "without_database") and not options.database:
@@ -87,3 +110,8 @@ def _run(argv: Sequence[str]) -> int:
         )
     code: int = options.command(options)
     return code
+
+
+def _listed(codes: Mapping[int, str]) -> str:
+    """Exit codes for a help text."""
+    return "\n".join(["exit codes:", *(f"  {code:<4} {codes[code]}" for code in sorted(codes))])

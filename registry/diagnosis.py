@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -404,7 +405,8 @@ def _laggards(ask: Ask, limits: Limits) -> Iterator[Finding]:
             ATTENTION,
             f"{printable(user_id)} in {printable(game_id)} lacks {count(lacks)} events and alone "
             f"holds {count(holds)} of {count(log)}, last beat {span(silent)} ago",
-            f"see `inspect session {name}`; have its client acknowledge, or revoke_session",
+            f"see `python -m registry inspect session {shlex.quote(name)}`; "
+            "have its client acknowledge, or have a server call revoke_session",
         )
     if not rows:
         yield Finding("laggards", OK, f"no player seen that lacks {count(limits.lag)} events")

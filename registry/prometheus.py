@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from .extras import install
+
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"{error}: pip install 'game-session-registry[prometheus]'", name=error.name
-    ) from None
+    raise ModuleNotFoundError(f"{error}: {install('prometheus')}", name=error.name) from None
 
 from .api import GameSessionRegistry
 from .errors import LogCorrupted

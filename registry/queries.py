@@ -75,6 +75,7 @@ class Queries:
     stale_sessions: bytes
     standing: bytes
     sweep_events: bytes
+    tally: bytes
     top_games: bytes
     top_server: bytes
     top_sessions: bytes

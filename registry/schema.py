@@ -5,8 +5,9 @@ same history (`yoyo.ini`). Each is applied together with its mark in one transac
 `-- transactional: false`, is written so that it can be repeated: a process killed in the middle
 of one is repaired by migrating again.
 
-The tables live in the first schema of the connection's `search_path`, usually `public`. Give
-`migrate` a direct connection: a transaction pooler such as PgBouncer would lose its lock.
+The tables live in the first schema of the connection's `search_path`, usually `public`. What
+changes the schema needs sessions of its own: a pooler in transaction mode such as PgBouncer would
+lose its locks, or keep them for ever, and is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -37,6 +38,11 @@ from .resources import folder
 _MIGRATOR, _WORKER = 0x67616D65_72656731, 0x67616D65_72656732
 # What this library's migrations are called; others in the same history are another program's.
 _OURS = re.compile(r"\d{4}_registry_")
+# Whom to connect as, to change the schema and to work with it.
+AS_OWNER = "connect as the owner of the tables; before the first `migrate`, of the database"
+_AS_USER = (
+    "have the owner of the tables run `python -m registry grant`, or connect as a role it let in"
+)
 _REMEDY = "run `python -m registry migrate`, or call registry.migrate(conninfo)"
 
 Connection = psycopg.Connection[Any]
@@ -48,19 +54,24 @@ def migrate(conninfo: str, *, timeout: float = 300.0) -> list[str]:
     `conninfo` is any PostgreSQL connection string or URL. Any number of processes may call this
     at once: one works, the others wait up to `timeout` seconds for it. Writers go on meanwhile.
     Raises `SchemaMismatch` when the schema is newer than this version or a migration fails,
-    `RegistryUnavailable` when the server cannot be reached or the wait was too long: calling
-    again is always safe.
+    `InvalidArgument` when there is something to apply and a pooler in transaction mode stands
+    between, `RegistryUnavailable` when the server cannot be reached or the wait was too long:
+    calling again is always safe.
     """
-    with _translated(), _connect(conninfo) as connection:
+    with _translated(AS_OWNER), _open(conninfo, prepare_threshold=None) as connection:
         _check_encoding(connection)
         if not _missing(_applied(connection)):
             return []
-        with _migrator(connection, conninfo, timeout) as backend:
-            _missing(_applied(connection))
-            pending = backend.to_apply(_read())
-            for migration in pending:
-                backend.apply_one(migration)
-            return [migration.id for migration in pending]
+    with (
+        _translated(AS_OWNER),
+        _connect(conninfo) as connection,
+        _migrator(connection, conninfo, timeout) as backend,
+    ):
+        _missing(_applied(connection))
+        pending = backend.to_apply(_read())
+        for migration in pending:
+            backend.apply_one(migration)
+        return [migration.id for migration in pending]
 
 
 def rollback(
@@ -70,26 +81,48 @@ def rollback(
 
     `steps` is how many (default 1); `to` instead names the migration that shall be the last one.
     Concurrency, `timeout` (seconds) and errors as for `migrate`; `InvalidArgument` when `steps`
-    is not positive, `to` is not an applied migration, or both are given.
+    is not positive, `to` is not an applied migration, or both are given, too.
     """
-    if steps is not None and to is not None:
-        raise InvalidArgument("give either steps or to, not both")
-    steps = optional_whole("steps", steps, 1)
-    to = None if to is None else plain_text(to) or ""
+    steps, to = _which(steps, to)
     with (
-        _translated(),
+        _translated(AS_OWNER),
         _connect(conninfo) as connection,
         _migrator(connection, conninfo, timeout) as backend,
     ):
-        _missing(_applied(connection))
-        applied = list(backend.to_rollback(_read()))
-        ids = [migration.id for migration in applied]
-        if to is not None and to not in ids:
-            raise InvalidArgument(f"{to!r} is not an applied migration: {', '.join(ids[::-1])}")
-        count = ids.index(to) if to is not None else steps or 1
-        for migration in applied[:count]:
-            backend.rollback_one(migration)
-        return ids[:count]
+        ids = to_roll_back(connection, steps=steps, to=to)
+        for migration in backend.to_rollback(_read()):
+            if migration.id in ids:
+                backend.rollback_one(migration)
+        return ids
+
+
+def to_roll_back(
+    connection: Connection, *, steps: int | None = None, to: str | None = None
+) -> list[str]:
+    """The ids of the migrations that `rollback` would take back now, the last first.
+
+    Changes nothing. Arguments and errors as for `rollback`.
+    """
+    steps, to = _which(steps, to)
+    applied = _applied(connection)
+    _missing(applied)
+    ids = sorted(applied, reverse=True)
+    if to is not None and to not in ids:
+        raise InvalidArgument(
+            f"{to!r} is not an applied migration: {', '.join(ids[::-1]) or 'none is'}"
+        )
+    return ids[: ids.index(to) if to is not None else steps or 1]
+
+
+def _which(steps: int | None, to: str | None) -> tuple[int | None, str | None]:
+    if steps is not None and to is not None:
+        raise InvalidArgument("give either steps or to, not both")
+    return optional_whole("steps", steps, 1), None if to is None else plain_text(to) or ""
+
+
+def holds_games(ids: list[str]) -> bool:
+    """Whether the tables of the games are in one of these migrations."""
+    return known()[0] in ids
 
 
 def status(conninfo: str) -> list[tuple[str, datetime | None]]:
@@ -98,10 +131,10 @@ def status(conninfo: str) -> list[tuple[str, datetime | None]]:
     Those that only a newer version of this library knows come last. Changes nothing. Raises
     `RegistryUnavailable` when the server cannot be reached.
     """
-    with _translated(), _connect(conninfo) as connection:
+    with reading(conninfo) as connection:
         applied = _applied(connection)
-    known = _known()
-    return [(name, applied.get(name)) for name in [*known, *sorted(applied.keys() - set(known))]]
+    ours = known()
+    return [(name, applied.get(name)) for name in [*ours, *sorted(applied.keys() - set(ours))]]
 
 
 def grant(conninfo: str, role: str) -> list[str]:
@@ -109,13 +142,13 @@ def grant(conninfo: str, role: str) -> list[str]:
 
     For the role that game servers connect as, when the tables belong to another one. Run it as
     the owner of the tables, and again after each `migrate`. All or nothing; granting again
-    changes nothing. Raises `InvalidArgument` when there is no such role, `SchemaMismatch` when
-    the schema does not fit or is not this owner's to grant, `RegistryUnavailable` when the server
-    cannot be reached.
+    changes nothing. Raises `InvalidArgument` when there is no such role or a pooler in transaction
+    mode stands between, `SchemaMismatch` when the schema does not fit or is not this owner's to
+    grant, `RegistryUnavailable` when the server cannot be reached.
     """
     role = text_id("role", role)
-    with _translated(), _connect(conninfo) as connection:
-        check(connection)
+    with _translated(AS_OWNER), _connect(conninfo) as connection:
+        _check(connection)
         rows = connection.execute(queries.grant, {"role": role}).fetchall()
         statements = [statement for (statement,) in rows]
         notices: list[str | None] = []
@@ -140,9 +173,13 @@ def check(connection: Connection) -> None:
     database is not migrated, too old or too new; `RegistryUnavailable` when it does not answer.
     """
     with _translated():
-        _check_encoding(connection)
-        missing = _missing(_applied(connection))
-    if missing == _known():
+        _check(connection)
+
+
+def _check(connection: Connection) -> None:
+    _check_encoding(connection)
+    missing = _missing(_applied(connection))
+    if missing == known():
         raise SchemaMismatch(f"the database has no registry in it: {_REMEDY}")
     if missing:
         raise SchemaMismatch(f"the schema is too old, it lacks {', '.join(missing)}: {_REMEDY}")
@@ -157,7 +194,8 @@ def _check_encoding(connection: Connection) -> None:
         )
 
 
-def _known() -> list[str]:
+def known() -> list[str]:
+    """The ids of this version's migrations, in order."""
     names = (path.name for path in folder("migrations").glob("*.sql"))
     return sorted(name[:-4] for name in names if not name.endswith(".rollback.sql"))
 
@@ -185,13 +223,13 @@ def _applied(connection: Connection) -> dict[str, datetime]:
 
 def _missing(applied: dict[str, datetime]) -> list[str]:
     """The migrations still to apply. Raises `SchemaMismatch` when there are newer ones."""
-    known = _known()
-    if unknown := sorted(applied.keys() - set(known)):
+    ours = known()
+    if unknown := sorted(applied.keys() - set(ours)):
         raise SchemaMismatch(
             f"the schema is too new, this version does not know {', '.join(unknown)}: "
             "upgrade game-session-registry, or roll back with the version that migrated"
         )
-    return [name for name in known if name not in applied]
+    return [name for name in ours if name not in applied]
 
 
 def _read() -> Any:
@@ -199,13 +237,14 @@ def _read() -> Any:
 
 
 @contextmanager
-def reading(conninfo: str) -> Iterator[Connection]:
+def reading(conninfo: str, remedy: str = _AS_USER) -> Iterator[Connection]:
     """A connection in autocommit mode for a command that only looks; errors are the library's.
 
     Nothing is set on it beyond a transaction, so that a pooler may stand between. Raises
-    `RegistryUnavailable` when the server does not answer, `SchemaMismatch` when it refuses.
+    `RegistryUnavailable` when the server does not answer, `SchemaMismatch` when it refuses, which
+    names that remedy when rights are missing.
     """
-    with _translated(), _open(conninfo, prepare_threshold=None) as connection:
+    with _translated(remedy), _open(conninfo, prepare_threshold=None) as connection:
         yield connection
 
 
@@ -225,9 +264,13 @@ def _open(conninfo: str, **settings: Any) -> Connection:
 
 
 def _connect(conninfo: str) -> Connection:
-    """A connection in autocommit mode which no time limit of the role interrupts."""
+    """A connection in autocommit mode which no time limit of the role interrupts.
+
+    Raises `InvalidArgument` when its session is not its own.
+    """
     connection = _open(conninfo)
     try:
+        refuse_pooler(connection, conninfo)
         connection.execute(
             "SELECT set_config('statement_timeout', '0', false), "
             "set_config('lock_timeout', '0', false), set_config('idle_session_timeout', '0', false)"
@@ -236,6 +279,44 @@ def _connect(conninfo: str) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def refuse_pooler(connection: Connection, conninfo: str) -> None:
+    """For what leaves something to its session: settings, or a lock that outlives a transaction.
+
+    `connection` was made by `conninfo`. Raises `InvalidArgument` behind a pooler in transaction
+    mode.
+    """
+    if _shares_sessions(connection, conninfo):
+        raise InvalidArgument(
+            "this leads to a pooler in transaction mode, such as PgBouncer, which would lose the "
+            "locks that this needs: connect directly to the server, by its own host and port"
+        )
+
+
+def _shares_sessions(connection: Connection, conninfo: str) -> bool:
+    """Whether a pooler gives one server connection to several clients.
+
+    One that keeps them apart would do; so would a proxy that only makes up process numbers. A
+    second client tells them apart: in a transaction, it has a server connection for itself. Mostly
+    that is the one which the first had last. Traffic of others may hide it, so it is tried again.
+    """
+    ours = _server_process(connection)
+    if ours == connection.pgconn.backend_pid:
+        return False
+    with _open(conninfo, prepare_threshold=None) as other:
+        for _ in range(5):
+            with other.transaction():
+                theirs = _server_process(other)
+                if theirs == ours or _server_process(connection) != ours:
+                    return True
+    return False
+
+
+def _server_process(connection: Connection) -> int:
+    cursor = connection.cursor(row_factory=tuple_row)
+    ((number,),) = cursor.execute(queries.backend, prepare=False).fetchall()
+    return int(number)
 
 
 @contextmanager
@@ -282,7 +363,8 @@ def _acquire(connection: Connection, key: int, deadline: float) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(remedy: str = _AS_USER) -> Iterator[None]:
+    """Raises the library's errors for what others raise; the remedy is for missing rights."""
     try:
         yield
     except RegistryError:
@@ -291,6 +373,8 @@ def _translated() -> Iterator[None]:
         raise RegistryUnavailable(f"yoyo is at work on this database: {error}") from error
     except psycopg.OperationalError as error:
         raise RegistryUnavailable(f"the database did not serve: {error}") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaMismatch(f"{error.diag.message_primary}: {remedy}") from error
     except (psycopg.Error, exceptions.BadMigration) as error:
         raise SchemaMismatch(f"the schema could not be read or changed: {error}") from error
 
@@ -312,6 +396,11 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
         connection = _connect(dburi)
         connection.execute("SELECT pg_advisory_lock_shared(%s)", [_WORKER])
         return connection
+
+    def create_lock_table(self) -> None:
+        # yoyo would go on without it, whatever the reason was.
+        with suppress(psycopg.errors.UniqueViolation), self.transaction():
+            self.execute(self.format_sql(self.create_lock_table_sql))
 
     def list_tables(self, **_: object) -> list[str]:
         rows = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")

@@ -49,7 +49,7 @@ class Payloads:
 
     def __init__(self, database: Database, config: RegistryConfig) -> None:
         if config.compression is not None and not zstd.INSTALLED:
-            raise InvalidArgument(f"compression={config.compression!r}: {zstd.MISSING}")
+            raise InvalidArgument(f"compression={config.compression!r}: {zstd.missing()}")
         self._database = database
         self._config = config
         self._schemes: dict[int, Zstd] = {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .config import LARGEST_MESSAGE
 from .errors import PayloadUnreadable, RegistryError
+from .extras import install
 from .payloads import JSON
 
 try:
@@ -19,9 +20,13 @@ except ModuleNotFoundError:  # the extra `compression` is not installed
     zstandard = None  # type: ignore[assignment]
 
 INSTALLED = zstandard is not None
-MISSING = "zstandard is not installed here: pip install 'game-session-registry[compression]'"
 
 _LEVEL = 3
+
+
+def missing() -> str:
+    """Says what to install."""
+    return f"zstandard is not installed here: {install('compression')}"
 
 
 class Zstd(threading.local):
@@ -45,7 +50,7 @@ class Zstd(threading.local):
     def by(cls, dictionary: bytes) -> Zstd:
         """By the dictionary of these bytes; b"" is none."""
         if not INSTALLED:
-            raise RegistryError(MISSING)
+            raise RegistryError(missing())
         if not dictionary:
             return cls(None)
         known = zstandard.ZstdCompressionDict(dictionary)
@@ -99,7 +104,7 @@ def why_unreadable(codec: int, schemes: Schemes) -> str:
     if codec <= JSON or codec >> 1 in schemes:
         return PayloadUnreadable.DAMAGED
     if not INSTALLED:
-        return f"it is compressed, and {MISSING}"
+        return f"it is compressed, and {missing()}"
     return (
         f"its dictionary {(codec >> 1) - 1} is not in payload_dictionary: restore that row from "
         "a backup, or prune_events past the event, or end_game"
@@ -112,7 +117,7 @@ def train(samples: Sequence[bytes], size: int) -> bytes:
     Raises `RegistryError` when they are too few or too small.
     """
     if not INSTALLED:
-        raise RegistryError(MISSING)
+        raise RegistryError(missing())
     try:
         return zstandard.train_dictionary(size, list(samples)).as_bytes()
     except (zstandard.ZstdError, ValueError):

@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode, before the server of the tests."""
+"""A real PgBouncer, in transaction mode, before the server of the tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def program() -> str:
 
 
 @contextmanager
-def pgbouncer(conninfo: str, *, size: int = 2) -> Iterator[str]:
+def pgbouncer(conninfo: str, *, size: int = 2, mode: str = "transaction") -> Iterator[str]:
     """Starts one with so many server connections; gives the conninfo through it."""
     path = program()
     with psycopg.connect(conninfo) as connection:
@@ -57,7 +57,7 @@ def pgbouncer(conninfo: str, *, size: int = 2) -> Iterator[str]:
             unix_socket_dir =
             auth_type = trust
             auth_file = {users}
-            pool_mode = transaction
+            pool_mode = {mode}
             default_pool_size = {size}
             max_client_conn = 200
             logfile = {folder / "log"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,9 @@ from registry import schema
 APPLICATION = os.environ.get("REGISTRY_TEST_ROLE", "")
 """The role that registries connect as, if not as the tests themselves: see `confine`."""
 
+RUN = f"{os.getpid()}_{secrets.token_hex(3)}"
+"""In the names of what belongs to the whole server, which several runs may share."""
+
 KEPT = ["game", "game_session", "game_event", "game_event_id", "payload_dictionary"]
 """The tables of what callers gave."""
 
@@ -30,7 +34,7 @@ class Server:
 
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
-        self._names = (f"registry_test_{os.getpid()}_{n}" for n in count())
+        self._names = (f"registry_test_{RUN}_{n}" for n in count())
         self._template: str | None = None
 
     def execute(self, command: str, **names: str) -> None:

@@ -1,7 +1,8 @@
 """The commands of `python -m registry`, a module each, named as the command.
 
-Each has `add_arguments(parser)` and `run(options)`, which returns the exit code; `registry.cli`
-lists them and loads the one that is called.
+Each has `add_arguments(parser)` and `run(options)`, which returns the exit code, and `EXIT_CODES`
+if it has others than all have; `registry.cli` lists them and loads the one that is called. None
+needs more than a plain installation to explain itself: what an extra brings is imported by `run`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,21 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .. import arguments
+from .. import arguments, schema
+from ..api import GameSessionRegistry
+from ..config import RegistryConfig
+
+
+class Help(argparse.HelpFormatter):
+    """Fills each paragraph of a text by itself, and leaves one alone that has indented lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(p if "\n  " in p else fill(p, width, indent) for p in paragraphs)
 
 
 def add_database(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +42,25 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(without_database=parser.error)
 
 
+@contextmanager
+def registry_of(
+    conninfo: str, config: RegistryConfig | None = None
+) -> Iterator[GameSessionRegistry]:
+    """A registry, after a connection of its own: unlike a pool that says why there is none."""
+    with schema.reading(conninfo) as connection:
+        schema.check(connection)
+    with GameSessionRegistry.connect(conninfo, config=config) as registry:
+        yield registry
+
+
 def positive_seconds(text: str) -> float:
     """An option that is a number of seconds above 0."""
     try:
-        return arguments.seconds("it", float(text), most=86_400.0 * 3_650)
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    try:
+        return arguments.seconds("it", number, most=86_400.0 * 3_650)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -39,7 +68,11 @@ def positive_seconds(text: str) -> float:
 def positive_whole(text: str) -> int:
     """An option that is a whole number above 0."""
     try:
-        return arguments.whole("it", int(text), 1, 2**31 - 1)
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    try:
+        return arguments.whole("it", number, 1, 2**31 - 1)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

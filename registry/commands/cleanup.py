@@ -10,22 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Final
 
-from ..api import GameSessionRegistry
 from ..config import RegistryConfig
 from ..maintenance import BATCH_SIZE, SHARE, Maintenance, Outcome, Run
 from ..model import Cleanup
-from . import add_database, positive_seconds, positive_whole
+from . import add_database, positive_seconds, positive_whole, registry_of
 from .progress import progress
 
-EXIT_CODES: Final = """\
-exit codes:
-  0    nothing that was due is left, or another process is at work on the rest
-  1    an error, said in one line on stderr; what was cleaned up before stays so
-  2    wrong usage
-  3    --max-seconds, or SIGTERM, came before all was done: the next run goes on from there
-  130  interrupted
-"""
 TIME_UP: Final = 3
+EXIT_CODES: Final = {
+    0: "nothing that was due is left, or another process is at work on the rest",
+    1: "an error, said in one line on stderr; what was cleaned up before stays so",
+    TIME_UP: "--max-seconds, or SIGTERM, came before all was done: the next run goes on",
+}
 
 Show = Callable[[Cleanup, "int | None"], object]
 
@@ -37,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Delete what has had its time: expired sessions, events past the retention, games with "
         "nothing left. Of many that are run at once, one works and the others leave it to that one."
     )
-    parser.epilog = EXIT_CODES
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--retention",
         type=positive_seconds,
@@ -65,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=SHARE,
         help="of the time, what it is at work; in between it pauses (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def share(text: str) -> float:
@@ -82,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         pool_min_size=1,
         pool_max_size=1,
     )
-    with GameSessionRegistry.connect(options.database, config=config) as registry:
+    with registry_of(options.database, config) as registry:
         maintenance = Maintenance(
             registry,
             batch_size=options.batch_size,

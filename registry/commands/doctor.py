@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import Any, Final
 
 from attrs import asdict, fields
 
@@ -13,6 +13,11 @@ from .. import schema
 from ..diagnosis import ADVICE, ATTENTION, Finding, Limits, diagnose
 from ..looking import span
 from . import add_database, folded, positive_seconds, positive_whole
+
+EXIT_CODES: Final = {
+    0: "nothing needs attention",
+    1: "something needs attention; or an error, said in one line on stderr",
+}
 
 _DEFAULTS: dict[str, Any] = {limit.name: limit.default for limit in fields(Limits)}
 _SIGNS = {ATTENTION: "!!", ADVICE: " ?"}
@@ -22,7 +27,7 @@ _COLOURS = {ATTENTION: "\033[1;31m", ADVICE: "\033[33m"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Changes nothing. Exit code 1 when something needs attention. Connect as the role of your "
+        "Changes nothing. Connect as the role of your "
         "servers to have its settings judged; it sees other roles' transactions with pg_monitor."
     )
     add_database(parser)
@@ -33,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _limit(parser, "lag", "events that a player may lack")
     _limit(parser, "dead", "dead rows of a table, above a fifth of the live ones")
     _limit(parser, "connections", "that should be left")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _limit(parser: argparse.ArgumentParser, name: str, about: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from .. import arguments
 from ..config import RegistryConfig
@@ -16,8 +16,11 @@ from ..prisma.target import Target
 from . import add_database
 from .progress import progress
 
-INCOMPLETE = 3
-"""The exit code when something was left out, or is not as it should be; it was said what."""
+INCOMPLETE: Final = 3
+EXIT_CODES: Final = {
+    0: "all is in the registry",
+    INCOMPLETE: "something was left out, or is not as it should be; it was said what",
+}
 
 EPILOG = f"""
 KEY is a table ({", ".join(TABLES)}) or a column of one:
@@ -25,14 +28,12 @@ KEY is a table ({", ".join(TABLES)}) or a column of one:
 event.createdAt, session.expiresAt and session.createdAt need not be there.
 A table's name may have its schema in front: --map event=app.game_events
 
-Exit codes: 0 all is in the registry, 1 an error, 2 wrong usage, 3 something was left out, 130
-interrupted. A run that was ended in whatever way is gone on with by the next one.
+A run that was ended in whatever way is gone on with by the next one.
 The whole way over is in docs/prisma.md.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument(
         "--from",
@@ -88,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="events in one transaction (default: 10000)",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import base64
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from attrs import asdict
 
@@ -23,14 +23,17 @@ from ..inspection import (
 from ..looking import clip, columns, count, printable, span
 from . import add_database, folded, positive_whole, width
 
+HOLES: Final = 3
+EXIT_CODES: Final = {
+    1: "an error, or there is no such game or session; said in one line on stderr",
+    HOLES: "the log of the game has holes",
+}
+
 LONGEST_LINE = 1_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = (
-        "Exit code 1 when there is no such game or session, 3 when its log has holes. Never shows "
-        "a token or a hash of one."
-    )
+    parser.epilog = "Changes nothing. Never shows a token or a hash of one."
     parser.add_argument("kind", choices=["game", "session"], help="what ID names")
     parser.add_argument("id", metavar="ID", help="a game_id, or a session_id (game_id/uuid)")
     add_database(parser)
@@ -47,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-payloads", action="store_true", help="of the events, which may hold secrets"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for line in _lines(inspection, session, options.sessions, options.show_payloads):
             print(line)
-    return 0 if inspection.log.sound else 3
+    return 0 if inspection.log.sound else HOLES
 
 
 def document(

@@ -12,7 +12,8 @@ from attrs import asdict
 
 from .. import schema
 from ..activity import SORTS, STRETCH, View, Watch
-from ..errors import RegistryUnavailable
+from ..errors import RegistryError, RegistryUnavailable
+from ..extras import install
 from . import add_database, positive_seconds, positive_whole
 
 if TYPE_CHECKING:
@@ -57,14 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show one look, an interval after a first one",
     )
-    parser.add_argument("--json", action="store_true", help="for programs; implies --once")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, of one look")
 
 
 def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(document(_once(options)), indent=2))
         return 0
-    from . import _top_screen  # it needs rich, which programs that read JSON may lack
+    try:
+        from . import _top_screen
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "rich":
+            raise
+        raise RegistryError(
+            f"top needs rich to draw: {install('cli')}; or say --json, which does without"
+        ) from None
 
     if options.once or not sys.stdout.isatty():
         _top_screen.show(_once(options))

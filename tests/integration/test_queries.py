@@ -986,6 +986,13 @@ CASES = [
         },
     ),
     Case(
+        query="tally",
+        use="a limit of each",
+        params=lambda s: {"most": Int8(BATCH)},
+        rows=3 * BATCH,
+        buffers=3 * BATCH,
+    ),
+    Case(
         query="top_server",
         use="any",
         params=lambda s: {"most": Int8(BATCH), "stale": 60.0},

@@ -22,6 +22,7 @@ from support import Clock, wait_until
 from registry import GameSessionRegistry, activity, schema
 from registry.activity import Activity, Watch
 from registry.cli import main
+from registry.extras import install
 
 PATIENCE = 20.0
 
@@ -411,7 +412,7 @@ def test_without_rich_it_says_what_to_install_and_programs_do_without(
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == code
-    assert ("pip install 'game-session-registry[cli]'" in done.stderr) == bool(code)
+    assert (f"{install('cli')}; or say --json" in done.stderr) == bool(code)
     assert "Traceback" not in done.stderr
 
 

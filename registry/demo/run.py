@@ -1,4 +1,4 @@
-"""`python -m registry demo`: its options, and the run from reading the games to the table."""
+"""The run of the demonstration, from reading the games to the table."""
 
 from __future__ import annotations
 
@@ -24,50 +24,6 @@ from .view import Row, View, make_view
 RECORDINGS = "london-1851.pgn"
 CONFIG = RegistryConfig(pool_timeout=20.0)
 """All threads of the demonstration share one pool: at times some have to queue."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the demonstration to a parser."""
-    parser.description = (
-        "Play recorded chess games through a game server, over connections that keep breaking, "
-        "and verify that no client missed an event or saw one twice."
-    )
-    parser.add_argument(
-        "--games", type=count, default=80, metavar="N", help="how many games (default: 80)"
-    )
-    parser.add_argument(
-        "--threads", type=tables, default=24, metavar="N", help="games at once (default: 24)"
-    )
-    parser.add_argument(
-        "--drop-rate",
-        type=probability,
-        default=0.03,
-        metavar="P",
-        help="how probably a message breaks its connection, 0 to 0.5 (default: 0.03)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1851, help="chooses the games and the drops (default: 1851)"
-    )
-    parser.add_argument(
-        "--database",
-        metavar="URL",
-        help="play in this PostgreSQL database, and go on with what an interrupted run left "
-        "there (default: a server of its own, gone afterwards)",
-    )
-    parser.add_argument(
-        "--redis",
-        metavar="URL",
-        help="keep the newest events in this Redis too (default: in memory alone)",
-    )
-    parser.add_argument(
-        "--run",
-        default="london-1851",
-        metavar="NAME",
-        help="prefix of the game ids (default: london-1851)",
-    )
-    parser.add_argument(
-        "--keep", action="store_true", help="leave the finished games in the database"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -150,7 +106,8 @@ def _database(given: str | None, run: str, view: View) -> Iterator[str]:
         return
     if all(applied is None for _, applied in schema.status(given)):
         schema.migrate(given)  # an empty database; one in use is its operator's to migrate
-    with psycopg.connect(given, autocommit=True) as connection:
+    with schema.reading(given) as connection:
+        schema.refuse_pooler(connection, given)
         connection.execute("SET lock_timeout = '5s'")
         try:
             connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [run])
@@ -193,24 +150,3 @@ def _rows(played: list[Played], tally: Tally, duration: float) -> list[Row]:
     rows.append(Row("duration", f"{duration:.1f} s"))
     rows.append(Row("events/s recorded and received", f"{events / duration:,.0f}"))
     return rows
-
-
-def count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def tables(text: str) -> int:
-    number = count(text)
-    if number > 100:  # each takes four clients, eight ends of connections and eight threads
-        raise argparse.ArgumentTypeError("must be at most 100")
-    return number
-
-
-def probability(text: str) -> float:
-    rate = float(text)
-    if not 0 <= rate <= 0.5:
-        raise argparse.ArgumentTypeError("must lie between 0 and 0.5")
-    return rate
