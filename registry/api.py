@@ -25,6 +25,7 @@ from .pool import OwnPool, Pool
 from .preparation import Preparation
 from .reading import Reads
 from .sessions import Sessions
+from .standby import Standby
 from .storage import Payloads
 from .upkeep import Upkeep
 from .writer import Writer
@@ -50,6 +51,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         config: RegistryConfig | None = None,
         cache: ReplayCache | None = None,
         observer: Observer | None = None,
+        read_pool: ConnectionPool[Connection[Any]] | None = None,
     ) -> None:
         """A registry on the caller's pool, which stays the caller's to open and close.
 
@@ -63,16 +65,22 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             cache: a `registry.cache.RedisReplayCache`, which stays the caller's to close; None
                 reads all from PostgreSQL.
             observer: is told what the registry does; see `registry.metrics.Observer`.
+            read_pool: of connections to standbys of the same database, from which long replays are
+                read, as with `read_conninfo` of `connect`; the caller's to open and close too.
 
         Raises:
             InvalidArgument: an argument is of the wrong type.
         """
         if not isinstance(pool, ConnectionPool):
             raise InvalidArgument("pool must be a psycopg_pool.ConnectionPool")
+        if not isinstance(read_pool, (ConnectionPool, type(None))):
+            raise InvalidArgument("read_pool must be a psycopg_pool.ConnectionPool")
         config = _config(config)
         cache = _cache(cache, config)
         given = Pool(pool, Preparation(config, owned=False))
-        self._use(Database(given, config, observer=guarded(observer)), config, cache)
+        database = Database(given, config, observer=guarded(observer))
+        standby = None if read_pool is None else Standby(read_pool, config)
+        self._use(database, config, cache, standby)
 
     @classmethod
     def connect(
@@ -82,6 +90,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         config: RegistryConfig | None = None,
         cache: ReplayCache | None = None,
         observer: Observer | None = None,
+        read_conninfo: str | None = None,
     ) -> GameSessionRegistry:
         """A registry with a pool of its own, which `close` (or leaving the `with`) closes.
 
@@ -92,6 +101,10 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             cache: a `registry.cache.RedisReplayCache`, which stays the caller's to close; None
                 reads all from PostgreSQL.
             observer: is told what the registry does; see `registry.metrics.Observer`.
+            read_conninfo: of a standby of the same database, from which the events of long replays
+                are read, all but the first `config.standby_after`. Where the log stands the primary
+                says at any rate, and it sends what the standby lacks; a standby that cannot be
+                reached, now or later, is done without. None reads all from the primary.
 
         Raises:
             InvalidArgument: an argument is of the wrong type.
@@ -104,24 +117,34 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
             raise InvalidArgument("conninfo must be a str")
         config = _config(config)
         cache = _cache(cache, config)
+        standby = None if read_conninfo is None else _standby(read_conninfo, config)
         registry = cls.__new__(cls)
         observer = guarded(observer)
         database = Database(OwnPool.open(given, config), config, observer=observer)
         try:
-            registry._use(database, config, cache)
+            registry._use(database, config, cache, standby)
             with database.connection() as connection:
                 schema.check(connection)
+            if standby is not None:
+                standby.open()
         except BaseException:
             database.pool.close()
             raise
         return registry
 
-    def _use(self, database: Database, config: RegistryConfig, cache: ReplayCache | None) -> None:
+    def _use(
+        self,
+        database: Database,
+        config: RegistryConfig,
+        cache: ReplayCache | None,
+        standby: Standby | None,
+    ) -> None:
         self.config = config
         self._database = database
+        self._standby = standby
         self._payloads = Payloads(database, config)
         self._writer = Writer(database, config)
-        self._reads = Reads(database, config, cache)
+        self._reads = Reads(database, config, cache, standby)
         self._gather_sessions()
         self._gather_acknowledgements()
         if database.observer is not NOBODY:
@@ -160,6 +183,8 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         for combiner in self._combiners().values():
             combiner.close()
         self._reads.known.close()
+        if self._standby is not None and not self.closed:
+            self._standby.close()
         self._database.pool.close()
 
     @property
@@ -197,6 +222,8 @@ def _leave() -> None:
     """At the end of the program: an open pool would have it wait for its threads."""
     for registry in list(_opened):
         registry._database.pool.leave()
+        if registry._standby is not None and not registry.closed:
+            registry._standby.leave()
 
 
 if hasattr(os, "register_at_fork"):
@@ -219,3 +246,10 @@ def _cache(cache: ReplayCache | None, config: RegistryConfig) -> ReplayCache | N
     if config.cache_bytes == 0:
         raise InvalidArgument("a cache is filled from memory: cache_bytes must not be 0")
     return cache
+
+
+def _standby(conninfo: str, config: RegistryConfig) -> Standby:
+    given = arguments.plain_text(conninfo)
+    if given is None:
+        raise InvalidArgument("read_conninfo must be a str")
+    return Standby.of(given, config)

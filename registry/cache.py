@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, TypeGuard
@@ -30,17 +29,12 @@ except ModuleNotFoundError:
     ) from None
 
 from . import arguments
+from .breaker import Breaker
 from .errors import InvalidArgument
 from .resources import folder
 from .runs import Position, Run, joined, pack, unpack
 
 logger = logging.getLogger("registry.cache")
-
-FAILURES: Final = 3
-"""In a row, after which Redis is left alone for a while."""
-
-REST: Final = 2.0
-"""Seconds for which it is left alone, before one call tries it again."""
 
 _Command = tuple[bytes | str | int, ...]
 
@@ -97,9 +91,11 @@ class RedisReplayCache:
         self._pool = pool  # what a connection asks for its settings may go with it
         self._idle: list[Any] = []
         self._process = os.getpid()
-        self._lock = threading.Lock()  # for what follows
-        self._failures = 0
-        self._try_again_at = 0.0
+        self._breaker = Breaker(
+            logger,
+            "Redis does not answer (%s): replays come from PostgreSQL",
+            "Redis answers again",
+        )
         self._closed = False
 
     def read(self, wanted: Mapping[str, Position], timeout: float) -> dict[str, Run]:
@@ -173,8 +169,9 @@ class RedisReplayCache:
     def _exchange(self, commands: Sequence[_Command], deadline: float) -> list[Any]:
         """The answers to some commands, errors of single ones included; none if Redis is away."""
         if self._process != os.getpid():  # forked: the connections, and who holds the lock, are not
-            self._process, self._idle, self._lock = os.getpid(), [], threading.Lock()
-        if not commands or self._closed or not self._admits():
+            self._process, self._idle = os.getpid(), []
+            self._breaker.disown()
+        if not commands or self._closed or not self._breaker.admits():
             return []
         try:
             try:
@@ -183,9 +180,9 @@ class RedisReplayCache:
                 self._drop_idle()  # the server closed one, so it has closed them all
                 answers = self._ask(commands, deadline)
         except Exception as error:  # also what a client's own settings raise: a cache never does
-            self._failed(error)
+            self._breaker.failed(type(error).__name__)
             return []
-        self._succeeded()
+        self._breaker.succeeded()
         return answers
 
     def _ask(self, commands: Sequence[_Command], deadline: float) -> list[Any]:
@@ -217,34 +214,6 @@ class RedisReplayCache:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.disconnect()
-
-    # A circuit breaker, so that a dead Redis costs one call in a while its patience, and not each.
-
-    def _admits(self) -> bool:
-        if self._failures < FAILURES:
-            return True
-        with self._lock:
-            now = monotonic()
-            if now < self._try_again_at:
-                return False
-            self._try_again_at = now + REST
-            return True
-
-    def _failed(self, error: Exception) -> None:
-        with self._lock:
-            self._failures += 1
-            self._try_again_at = monotonic() + REST
-            if self._failures == FAILURES:
-                logger.warning(
-                    "Redis does not answer (%s): replays come from PostgreSQL", type(error).__name__
-                )
-
-    def _succeeded(self) -> None:
-        if self._failures:
-            with self._lock:
-                if self._failures >= FAILURES:
-                    logger.info("Redis answers again")
-                self._failures = 0
 
 
 class _Stale(Exception):

@@ -141,6 +141,14 @@ class RegistryConfig:
     cache_timeout: float = field(default=0.05, validator=_timeout)
     """How long a call waits for the replay cache before it does without."""
 
+    standby_timeout: float = field(default=0.1, validator=_timeout)
+    """How long a call waits for the standby that replays are read from, if there is one, before it
+    does without."""
+
+    standby_after: int = field(default=100, validator=_count)
+    """How many events of a page are read from the primary all the same, in the one statement that
+    asks it where the log stands; only who wants more waits for the standby."""
+
     @replay_limit.validator
     def _page_fits(self, _: Attribute[int], __: object) -> None:
         if self.replay_limit * self.max_payload_bytes > LARGEST_MESSAGE:

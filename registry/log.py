@@ -168,7 +168,9 @@ class Log(Core):
         Concurrency: one snapshot, no lock. A reader that has seen n never later finds a new
         event at or below n. One round trip, and one more at the first sight of a compression
         dictionary. With a replay cache one round trip to that before, of at most
-        `config.cache_timeout`. Calls of many threads share statements.
+        `config.cache_timeout`. With a standby, for more than `config.standby_after` events, one to
+        that after, of at most `config.standby_timeout`, and one more for what it lacks. Calls of
+        many threads share statements.
         """
         epoch = arguments.optional_uuid("epoch", epoch)
         game_id = arguments.text_id("game_id", game_id)

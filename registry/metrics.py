@@ -92,7 +92,8 @@ class Observer(Protocol):
         return
 
     def replayed(self, events: int, source: str) -> None:
-        """A page of so many events was read, all from the "database" or some from the "cache"."""
+        """A page of so many events was read, all from the "database" or some from the "cache" or a
+        "standby"."""
         return
 
     def pruned(self, events: int, cause: str) -> None:

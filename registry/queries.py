@@ -35,6 +35,7 @@ class Queries:
     fetch_dictionaries: bytes
     fetch_events_batch: bytes
     fetch_events_since: bytes
+    fetch_events_standby: bytes
     find_session: bytes
     get_session: bytes
     grant: bytes

@@ -176,7 +176,8 @@ class Replay:
     """Whether events follow this page."""
     source: Source = field(default="database", eq=False)
     """Where the events came from: "cache" if memory or the replay cache had them, all but the
-    latest maybe. The position of the log is from the database at any rate."""
+    latest maybe; "standby" if any were read from one. The position of the log is from the database,
+    the primary, at any rate."""
 
     if not TYPE_CHECKING:
 

@@ -92,9 +92,11 @@ class Resumptions:
         game_id = job.presented.game_id
         position = job.after, job.most
         known = _usable(self._reads.known.find({game_id: position}).get(game_id), job.epoch)
-        asked = rest(position, known)
-        row = self._take_over(job, asked)
-        page = self._page(game_id, known, asked[0], job.epoch, row[OWN:])
+        after, most = rest(position, known)
+        row = self._take_over(job, (after, min(most, self._reads.first(most))))
+        page = self._page(game_id, known, after, job.epoch, row[OWN:])
+        if page and self._reads.is_short(page, job.most):
+            (page,) = self._reads.completed([(game_id, page, job.most)])
         return row, page and _part(page, job)
 
     def _read(self, job: Takeover, standing: Row) -> Found:
@@ -166,7 +168,10 @@ class Resumptions:
 
     def _share(self, pages: Sequence[_Page], known: Sequence[Run | None]) -> None:
         """Takes the sessions over, and gives each call its part of its page."""
-        asked = [rest((page.after, page.most), run) for page, run in zip(pages, known, strict=True)]
+        asked = []
+        for page, run in zip(pages, known, strict=True):
+            after, most = rest((page.after, page.most), run)
+            asked.append((after, min(most, self._reads.first(most))))
         calls = [(number, call) for number, page in enumerate(pages, 1) for call in page.members]
         tokens = [call.job.presented for _, call in calls]
         proofs = [token.prove() for token in tokens]
@@ -186,6 +191,7 @@ class Resumptions:
             },
         )
         found: dict[int, Found | None] = {}
+        taken: dict[int, list[tuple[_Call, Row]]] = {}
         for place, *columns in sorted(rows, key=itemgetter(0)):  # the first has the page's events
             row = tuple(columns)
             number, call = calls[place - 1]
@@ -195,8 +201,26 @@ class Resumptions:
                 with suppress(LogCorrupted):  # whoever reads it by itself is told
                     after, _ = asked[number - 1]
                     found[number] = self._page(game_id, known[number - 1], after, epoch, row[OWN:])
-            page = found[number]
-            call.answer = row, page and _part(page, call.job)
+            taken.setdefault(number, []).append((call, row))
+        short = []
+        for number, first in found.items():
+            most = pages[number - 1].most
+            if first and self._reads.is_short(first, most):
+                short.append((number, first, most))
+            else:
+                _answer(taken[number], first)
+        if short:  # the others have their answers, whatever becomes of this
+            longer = self._reads.completed(
+                [(pages[number - 1].key[0], first, most) for number, first, most in short]
+            )
+            for (number, _, _), whole in zip(short, longer, strict=True):
+                _answer(taken[number], whole)
+
+
+def _answer(taken: Sequence[tuple[_Call, Row]], page: Found | None) -> None:
+    """Gives each session that was taken over its part of its page."""
+    for call, row in taken:
+        call.answer = row, page and _part(page, call.job)
 
 
 def _usable(known: Run | None, epoch: UUID | None) -> Run | None:

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from .errors import LogCorrupted
 
 Position = tuple[int, int]
 """After which sequence, and how many events at most."""
 
-Source = Literal["database", "cache"]
+Source = Literal["database", "cache", "standby"]
 
 LARGEST: Final = 2**53
 """Sequences from here on are not cached: Redis counts in doubles."""
@@ -103,10 +103,22 @@ class Found:
     run: Run
     known_to: int = 0
     """Up to which sequence the events were known before the database was asked."""
+    standby: tuple[int, int] = 0, 0
+    """After and up to which sequence the events were read from a standby."""
 
     @property
     def source(self) -> Source:
+        begin, end = self.standby
+        if max(begin, self.run.begin) < min(end, self.run.end):
+            return "standby"
         return "cache" if self.run.begin < self.known_to else "database"
+
+    def lacks(self, most: int) -> int:
+        """How many events are missing of a page of at most so many."""
+        run = self.run
+        if run.begin < self.floor:
+            return 0
+        return max(0, min(self.head, run.begin + most) - run.end)
 
     def part(self, after: int, most: int) -> Found:
         """Its events after a sequence, at most so many."""
@@ -114,7 +126,7 @@ class Found:
         if after == run.begin and len(run.payloads) <= most:
             return self
         if run.begin <= after <= run.end:
-            return Found(self.epoch, self.head, self.floor, run.part(after, most), self.known_to)
+            return evolve(self, run=run.part(after, most))
         return Found(self.epoch, self.head, self.floor, Run.empty(self.epoch, after))
 
 

@@ -174,7 +174,8 @@ class Sessions(Core):
         Concurrency: several calls at once with one token all succeed, one after another; the
         last one's generation is the one that can act. A refused call leaves the session as it
         was, but for the revocation above. Locks the session's row. One round trip, and one more at
-        the first sight of a compression dictionary.
+        the first sight of a compression dictionary; with a standby, for more than
+        `config.standby_after` events, one to that after it, as in `fetch_events_since`.
         """
         presented = ResumeToken.parse(token)
         most = self._page_limit(limit)

@@ -48,6 +48,7 @@ FORKS = "integration/test_fork_and_exit.py::"
 BATCHES = "property/test_batches.py"
 ARRAYS = "property/test_arrays.py::"
 COMPRESSION = "integration/test_compression.py::"
+STANDBY = "integration/test_standby.py::"
 ROUND_TRIPS = "integration/test_round_trips.py::"
 ZSTD = "unit/test_zstd.py::"
 REPLAY = "unit/test_replay.py::"
@@ -1521,8 +1522,8 @@ MUTANTS = [
         "part-of-a-shared-page-begins-one-too-late",
         "7",
         "registry/runs.py",
-        "self.floor, run.part(after, most), self.known_to)",
-        "self.floor, run.part(after + 1, most), self.known_to)",
+        "evolve(self, run=run.part(after, most))",
+        "evolve(self, run=run.part(after + 1, most))",
         RUNS + "test_a_part_of_what_was_found_is_right_wherever_it_begins",
     ),
     mutant(
@@ -1560,10 +1561,66 @@ MUTANTS = [
     mutant(
         "redis-is-never-tried-again",
         "replay cache",
-        "registry/cache.py",
+        "registry/breaker.py",
         "            self._try_again_at = now + REST\n            return True",
         "            return False",
         FAILURES + "test_a_redis_that_is_back_is_asked_by_every_call_again",
+    ),
+    mutant(
+        "standby-of-another-epoch-is-believed",
+        "4",
+        "sql/fetch_events_standby.sql",
+        "(SELECT mark FROM lineage_mark)) = asked.epoch",
+        "(SELECT mark FROM lineage_mark)) IS NOT NULL",
+        STANDBY + "test_a_game_begun_again_is_never_mixed_with_the_old_one",
+    ),
+    mutant(
+        "promoted-standby-is-believed",
+        "4",
+        "sql/fetch_events_standby.sql",
+        "SELECT pg_is_in_recovery(), asked.place",
+        "SELECT true, asked.place",
+        STANDBY + "test_the_primary_itself_is_no_standby",
+    ),
+    mutant(
+        "paused-standby-has-the-last-word",
+        "4",
+        "registry/reading.py",
+        "        if lacking:\n",
+        "        if False:\n",
+        STANDBY + "test_what_a_paused_standby_lacks_the_primary_sends",
+    ),
+    mutant(
+        "kept-epoch-has-no-witness",
+        "4",
+        "registry/reading.py",
+        "if run and self._witnessed:",
+        "if False:",
+        STANDBY + "test_with_epochs_kept_through_failovers_the_last_event_is_compared",
+    ),
+    mutant(
+        "frozen-standby-is-waited-for",
+        "standby",
+        "registry/standby.py",
+        "            left = max(deadline - monotonic(), 0.0)",
+        "            left = 3.0",
+        STANDBY + "test_a_frozen_standby_is_left_alone_and_used_again_when_it_thaws",
+    ),
+    mutant(
+        "callers-read-pool-is-left-changed",
+        "standby",
+        "registry/standby.py",
+        "                restore(connection, *before)",
+        "                pass",
+        STANDBY + "test_a_callers_own_pool_is_given_back_as_it_was",
+    ),
+    mutant(
+        "standby-shows-what-is-not-committed",
+        "4",
+        "registry/runs.py",
+        "min(self.head, run.begin + most) - run.end",
+        "run.begin + most - run.end",
+        STANDBY + "test_what_only_the_standby_shows_has_not_happened_yet",
     ),
 ]
 

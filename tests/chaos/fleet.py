@@ -27,8 +27,9 @@ class ClientProcess:
     """One process of clients, which is replaced when it dies."""
 
     def __init__(
-        self, number: int, incarnation: int, folder: Path, conninfo: str, redis: str, seed: int
-    ) -> None:
+        self, number: int, incarnation: int, folder: Path, conninfo: str, standby: str, redis: str,
+        seed: int,
+    ) -> None:  # fmt: skip
         self.number = number
         self.incarnation = incarnation
         self.clock = folder / f"clock-{number}" if number % 2 else None
@@ -38,6 +39,7 @@ class ClientProcess:
         self._errors = folder / f"client-{number}.err"
         options = {
             "conninfo": conninfo,
+            "standby": standby if number % 2 else None,  # for a half of the processes
             "redis": redis if number // 2 % 2 else None,  # for a half of the processes
             "history": str(history_of(folder, number, incarnation)),
             "number": number,
@@ -107,9 +109,12 @@ class ClientProcess:
 class Fleet:
     """All client processes of a run."""
 
-    def __init__(self, number: int, folder: Path, conninfo: str, redis: str, seed: int) -> None:
+    def __init__(
+        self, number: int, folder: Path, conninfo: str, standby: str, redis: str, seed: int
+    ) -> None:
         self._folder = folder
         self._conninfo = conninfo
+        self._standby = standby
         self._redis = redis
         self._seed = seed
         self._ended: list[dict[str, Any]] = []
@@ -118,7 +123,9 @@ class Fleet:
 
     def _start(self, number: int, incarnation: int) -> ClientProcess:
         seed = self._seed + 1000 * number + incarnation
-        client = ClientProcess(number, incarnation, self._folder, self._conninfo, self._redis, seed)
+        client = ClientProcess(
+            number, incarnation, self._folder, self._conninfo, self._standby, self._redis, seed
+        )
         self._all.append(client)
         return client
 

@@ -84,7 +84,8 @@ def _play(
     begin = time.monotonic()
     chance = random.Random(outcome.seed)
     with Cluster(outcome.folder, outcome.seed) as cluster, running() as redis:
-        fleet = Fleet(PROCESSES, outcome.folder, cluster.conninfo, redis.url, outcome.seed)
+        servers = cluster.conninfo, cluster.read_conninfo, redis.url
+        fleet = Fleet(PROCESSES, outcome.folder, *servers, outcome.seed)
         last = outcome.folder / "history-final.jsonl"
         try:
             say(f"{PROCESSES} client processes begin; seed {outcome.seed}")

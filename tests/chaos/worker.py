@@ -35,6 +35,7 @@ from registry import (
     SequenceConflict,
     SessionTakenOver,
     TokenReused,
+    breaker,
 )
 from registry.cache import RedisReplayCache
 
@@ -55,6 +56,10 @@ AFTER_FAILURE: Final = 0.02
 
 STACKS: Final = signal.SIGUSR1
 """Has a process write what its threads are doing to its standard error."""
+
+
+SOURCES: Counter[str] = Counter()
+"""How many pages came from where."""
 
 
 class Interrupted(BaseException):
@@ -302,6 +307,7 @@ class PlayingActor(Actor):
 
     def _read(self) -> None:
         page = self.client.read(self.game, self._position, limit=50)
+        SOURCES[page.source] += 1
         if page.events:
             self._position = page.events[-1].sequence
 
@@ -328,6 +334,7 @@ class Process:
         patience = {"lock_timeout": 0.7, "statement_timeout": 1.5}
         if self.number % 2:
             patience = {"lock_timeout": 4.0, "statement_timeout": 1.2}
+        breaker.REST = 0.2  # a standby is there for a second or two
         self.registry = self._connect(
             options["conninfo"],
             RegistryConfig(
@@ -340,21 +347,26 @@ class Process:
                 # So little that most of what is read again comes from the Redis.
                 cache_events=40,
                 cache_bytes=20_000,
+                # So that most pages need the standby, while there is one.
+                standby_after=3,
                 **patience,
             ),
             options["redis"],
+            options["standby"],
         )
         self._actors = 0
 
     def _connect(
-        self, conninfo: str, config: RegistryConfig, redis: str | None
+        self, conninfo: str, config: RegistryConfig, redis: str | None, standby: str | None
     ) -> GameSessionRegistry:
         """Patiently: the process may begin in the middle of a fault."""
         cache = None if redis is None else RedisReplayCache(redis)
         deadline = time.monotonic() + 60
         while True:
             try:
-                return GameSessionRegistry.connect(conninfo, config=config, cache=cache)
+                return GameSessionRegistry.connect(
+                    conninfo, config=config, cache=cache, read_conninfo=standby
+                )
             except RegistryUnavailable:
                 if time.monotonic() > deadline:
                     raise
@@ -495,6 +507,7 @@ class Process:
     def _say(self) -> None:
         status = {
             "answered": self.calls.answered,
+            "sources": SOURCES,
             "appended": dict(self.calls.appended),
             "settled": self.settled,
             "clock": time.time(),

@@ -20,9 +20,9 @@ from probes import PATIENCE, as_just_opened, at_once, empty, in_thread
 from redis_server import RedisServer
 from support import wait_until
 
-from registry import GameSessionRegistry, RegistryConfig, Replay
-from registry import cache as cache_module
-from registry.cache import FAILURES, RedisReplayCache
+from registry import GameSessionRegistry, RegistryConfig, Replay, breaker
+from registry.breaker import FAILURES
+from registry.cache import RedisReplayCache
 
 Registry = GameSessionRegistry
 TIMEOUT = 0.3
@@ -339,14 +339,14 @@ def test_a_dead_redis_is_left_alone_and_tried_again_by_one_call(
 ) -> None:
     with line(own_redis.port, None) as silent:
         cache = RedisReplayCache(silent.url)
-        monkeypatch.setattr(cache_module, "REST", 60.0)
+        monkeypatch.setattr(breaker, "REST", 60.0)
         for _ in range(FAILURES):
             assert cache.read({"game": (0, 10)}, 0.05) == {}
         assert silent.opened == FAILURES
         for _ in range(100):
             assert cache.read({"game": (0, 10)}, 0.05) == {}
         assert silent.opened == FAILURES  # nobody asked
-        cache._try_again_at = 0.0  # the rest is over
+        cache._breaker._try_again_at = 0.0  # the rest is over
         at_once([lambda: cache.read({"game": (0, 10)}, 0.05)] * 16)
         assert silent.opened == FAILURES + 1  # one tried, for all
         cache.close()
@@ -355,7 +355,7 @@ def test_a_dead_redis_is_left_alone_and_tried_again_by_one_call(
 def test_a_redis_that_is_back_is_asked_by_every_call_again(
     registry: Registry, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "REST", 60.0)
+    monkeypatch.setattr(breaker, "REST", 60.0)
     own_redis.client.save()
     with RedisReplayCache(own_redis.tcp_url) as cache:
         own_redis.kill()
@@ -365,7 +365,7 @@ def test_a_redis_that_is_back_is_asked_by_every_call_again(
         received = own_redis.connections_received()
         assert cache.read({"game": (0, 10)}, TIMEOUT) == {}
         assert own_redis.connections_received() == received
-        cache._try_again_at = 0.0  # the rest is over
+        cache._breaker._try_again_at = 0.0  # the rest is over
         asked = own_redis.calls("evalsha")
         for _ in range(10):
             assert list(cache.read({"game": (0, 10)}, 5.0)) == ["game"]
@@ -395,12 +395,12 @@ def test_a_child_forked_while_locks_are_held_waits_for_none(
     registry: Registry, own_redis: RedisServer
 ) -> None:
     cache = registry._reads.known._cache  # type: ignore[attr-defined]
-    held = [cache._lock, registry._reads.known._lock]
+    held = [cache._breaker._lock, registry._reads.known._lock]
     for lock in held:
         lock.acquire()
     child = os.fork()
     if child == 0:
-        cache._failures = FAILURES  # so that the lock is asked for
+        cache._breaker._failures = FAILURES  # so that the lock is asked for
         cache.read({"game": (0, 10)}, 5.0)
         registry.close()
         os._exit(0)

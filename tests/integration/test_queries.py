@@ -515,6 +515,16 @@ CASES = [
         params=lambda s: fetch(OLD, s.floor(OLD) - 1),
     ),
     Case(
+        query="fetch_events_standby",
+        use="no standby: nothing is read of the logs",
+        params=lambda s: {
+            "game_ids": [game_id(n) for n in range(50)],
+            "epochs": [UUID(int=1)] * 50,
+            "afters": [Int8(0)] * 50,
+            "limits": [Int8(BATCH)] * 50,
+        },
+    ),
+    Case(
         query="find_session",
         use="of a hot game",
         params=lambda s: {"game_id": game_id(HOT), "user_id": "player-05"},

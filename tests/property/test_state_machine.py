@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import cycle
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from attrs import evolve
-from hypothesis import note
+from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -24,12 +25,15 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from psycopg.conninfo import make_conninfo
 from redis_server import RedisServer
 from reference import CAP, RETENTION, TTL, Game, Reference, Session
+from replica import following
 from soundness import unsound
-from support import TABLES, Clock
+from support import TABLES, Clock, Server, name_of, wait_until
 
 from registry import (
+    EmbeddedPostgres,
     EpochMismatch,
     GameSessionRegistry,
     InvalidToken,
@@ -39,8 +43,10 @@ from registry import (
     SessionExpired,
     SessionRevoked,
     TokenReused,
+    breaker,
 )
 from registry.cache import RedisReplayCache
+from registry.metrics import Observer
 
 CONFIG = RegistryConfig(
     session_ttl=TTL,
@@ -432,6 +438,27 @@ class SideBySide(RuleBasedStateMachine):
         assert all(count <= 2 for count in valid.values())
 
 
+class WithStandby(SideBySide):
+    """Long pages may come from a standby, which lags as long as it is paused."""
+
+    standby: psycopg.Connection
+
+    @rule()
+    def the_standby_is_paused(self) -> None:
+        self.standby.execute("SELECT pg_wal_replay_pause()")
+
+    @rule()
+    def the_standby_goes_on(self) -> None:
+        self.standby.execute("SELECT pg_wal_replay_resume()")
+
+    @rule()
+    def the_standby_catches_up(self) -> None:
+        self.standby.execute("SELECT pg_wal_replay_resume()")
+        reached = self.connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+        behind = "SELECT pg_last_wal_replay_lsn() < %s::pg_lsn"
+        wait_until(lambda: self.standby.execute(behind, reached).fetchone() == (False,))
+
+
 @pytest.mark.parametrize("cache_bytes", [CONFIG.cache_bytes, *map(slow, [0, 2_000])])
 def test_every_answer_and_every_row_is_what_the_contract_says(
     module_conninfo: str, cache_bytes: int
@@ -465,3 +492,41 @@ def test_so_it_is_with_a_replay_cache(
             lambda: SideBySide(module_conninfo, connect, redis.client.flushall)
         )
     assert redis.calls("evalsha") > 0
+
+
+@pytest.mark.parametrize(
+    ("lossless", "examples"), [(False, 8), pytest.param(True, 40, marks=pytest.mark.slow)]
+)
+def test_so_it_is_with_a_standby(
+    lossless: bool, examples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two registries, one remembers nothing and one a little."""
+    monkeypatch.setattr(breaker, "FAILURES", 2**31)  # it is asked whatever it lacked before
+    quick = {"fsync": "off", "wal_keep_size": "512MB"}
+    config = evolve(CONFIG, standby_after=1, standby_timeout=5.0, lossless_failover=lossless)
+    sources = set()
+
+    class Watching(Observer):
+        def replayed(self, events: int, source: str) -> None:
+            sources.add(source)
+
+    with EmbeddedPostgres(settings=quick) as primary:
+        conninfo = Server(primary.conninfo).create_migrated()
+        with following(conninfo, quick) as follower, ExitStack() as stack:
+            through = make_conninfo(follower.conninfo, dbname=name_of(conninfo))
+            sizes = cycle([0, 2_000])
+
+            def connect() -> GameSessionRegistry:
+                return GameSessionRegistry.connect(
+                    conninfo,
+                    config=evolve(config, cache_bytes=next(sizes)),
+                    read_conninfo=through,
+                    observer=Watching(),
+                )
+
+            WithStandby.standby = stack.enter_context(psycopg.connect(through, autocommit=True))
+            run_state_machine_as_test(
+                lambda: WithStandby(conninfo, connect, lambda: None),
+                settings=settings(settings.get_profile("default"), max_examples=examples),
+            )
+    assert sources >= {"standby", "database"}

@@ -17,6 +17,7 @@ SECONDS = [
     "statement_timeout",
     "lock_timeout",
     "cache_timeout",
+    "standby_timeout",
 ]
 COUNTS = [
     "max_events_per_game",
@@ -27,6 +28,7 @@ COUNTS = [
     "pool_max_size",
     "max_waiting_bytes",
     "cache_events",
+    "standby_after",
 ]
 LIMITS = ["max_sessions_per_game", "max_sessions_per_user"]
 
