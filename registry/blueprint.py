@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from functools import cache
 
 from attrs import frozen
 
+from .partitioning.layouts import EVENTS, ByTime, Table
 from .resources import folder
 
 _TABLE = re.compile(r"CREATE TABLE (\w+) \((.*)\)", re.DOTALL)
@@ -24,6 +26,15 @@ class Blueprint:
     tables: tuple[str, ...]
     indexes: Mapping[str, str]
     """Each index by its name, with the statement that makes it again."""
+
+    def indexes_of(self, events: Table) -> Mapping[str, str]:
+        """The indexes, with the table of events laid out as it is: by time it has no key as a
+        whole, but each partition has one of its own."""
+        if not isinstance(events.layout, ByTime):
+            return self.indexes
+        kept = {name: made for name, made in self.indexes.items() if name != f"{EVENTS}_pkey"}
+        keys = [_keys(leaf.name, "PRIMARY KEY (game_id, sequence)") for leaf in events.leaves]
+        return dict(ChainMap(kept, *map(dict, keys)))
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from time import monotonic
 from typing import Any, Final
@@ -23,6 +23,8 @@ from psycopg.types.numeric import Int8
 from .config import RegistryConfig
 from .database import Database
 from .model import Cleanup
+from .partitioning.layouts import events
+from .partitioning.retention import MINE, Retention
 from .queries import queries
 from .statements import Params, Row, execute
 
@@ -71,10 +73,11 @@ class Cleaning:
         self._took = 0.0
         row = database.row(queries.clock, {})
         assert row is not None  # a constant query
-        self._as_of = row[0]
-        self._limits = {
+        self._as_of: datetime = row[0]
+        self._retention = config.replay_retention
+        self._limits: dict[str, object] = {
             "batch_size": batch_size,
-            "retention": config.replay_retention,
+            "retention": self._retention,
             "as_of": self._as_of,
         }
 
@@ -103,6 +106,7 @@ class Cleaning:
             row = self._row(queries.cleanup_receipts, {**self._limits, "after": after})
             after, seen = row or (after, 0)
             yield Cleanup(0, 0, 0)
+        yield from self._partitions()
         yield from self._aged_games()
 
     def raise_floors(self) -> Iterator[int]:
@@ -120,6 +124,20 @@ class Cleaning:
         limits = {**self._limits, "as_of": self._as_of - RESOLUTION}
         while (raised := self._raise_floors(limits, {})) is not None:
             yield raised.ended
+
+    def _partitions(self) -> Iterator[Cleanup]:
+        """Drops whole partitions, where that is for this role to do. What is younger than those is
+        then left for its own one to be dropped, instead of being deleted row by row."""
+        if not self._rows(MINE, {}):
+            return
+        with self._turn() as connection:
+            table = events(connection)
+        retention = timedelta(seconds=self._retention)
+        partitions = Retention(self._turn, table, self._as_of - retention, self._as_of)
+        partitions.add_ahead()
+        self._as_of = partitions.cutoff + retention
+        self._limits["as_of"] = self._as_of
+        yield from partitions.drop_aged(self.raise_floors)
 
     def _counted(self, query: bytes) -> Iterator[int]:
         count = self._batch_size

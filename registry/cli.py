@@ -23,6 +23,10 @@ COMMANDS: Final = {
     "rollback": ("registry.commands.rollback", "take migrations back, and the data they hold"),
     "status": ("registry.commands.status", "say which migrations are applied"),
     "cleanup": ("registry.commands.cleanup", "delete what has had its time"),
+    "partition": (
+        "registry.commands.partition",
+        "lay the table of events out anew, while it is in use",
+    ),
     "renew-epochs": (
         "registry.commands.renew_epochs",
         "after a restore in place: no client goes on from it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from attrs import frozen
@@ -13,8 +14,12 @@ from psycopg.types.numeric import Int8
 
 from . import schema
 from .blueprint import blueprint
-from .errors import SchemaMismatch
+from .errors import RegistryError, SchemaMismatch
 from .looking import Ask, count, look, printable, span
+from .partitioning import layouts
+from .partitioning.ahead import missing_ahead, rows_of_rest
+from .partitioning.layouts import ByTime, Table
+from .partitioning.moving import Standing, command, is_running
 from .queries import queries
 
 OK: Final = "ok"
@@ -107,7 +112,9 @@ def diagnose(connection: Connection[Any], limits: Limits) -> Diagnosis:
         holders = list(_holders(ask, limits))
         findings = [misfit or Finding("migrations", OK, "all are applied")]
         if misfit is None:
-            findings += _indexes(ask)
+            events = layouts.events(connection)
+            findings += _indexes(ask, events)
+            findings += _partitions(connection, events, limits)
             findings += _upkeep(ask, limits)
             findings += _laggards(ask, limits)
             findings += _tables(ask, limits, held=bool(holders))
@@ -329,8 +336,9 @@ def _tables(ask: Ask, limits: Limits, *, held: bool) -> Iterator[Finding]:
         yield Finding("vacuum", OK, f"{count(dead_rows)} dead rows in all tables")
 
 
-def _indexes(ask: Ask) -> Iterator[Finding]:
-    wanted = dict(blueprint().indexes)
+def _indexes(ask: Ask, events: Table) -> Iterator[Finding]:
+    wanted = dict(blueprint().indexes_of(events))
+    number = len(wanted)
     rows = ask(queries.doctor_indexes, {"tables": list(blueprint().tables)})
     sound = True
     for name, full_name, table, usable in rows:
@@ -349,7 +357,75 @@ def _indexes(ask: Ask) -> Iterator[Finding]:
         sound = False
         yield Finding("indexes", ATTENTION, f"{name} is missing", statement)
     if sound:
-        yield Finding("indexes", OK, f"all {len(blueprint().indexes)} are there and valid")
+        yield Finding("indexes", OK, f"all {number} are there and valid")
+
+
+def _partitions(connection: Connection[Any], events: Table, limits: Limits) -> Iterator[Finding]:
+    """How the events are laid out, and what of that was begun, or is due."""
+    found = [*_conversion(connection), *_by_time(connection, events, limits)]
+    yield from found or [Finding("partitions", OK, f"{layouts.EVENTS}: {events.layout}")]
+
+
+def _conversion(connection: Connection[Any]) -> Iterator[Finding]:
+    try:
+        standing = Standing.ask(connection)
+    except RegistryError as error:
+        yield Finding("partitions", ATTENTION, *str(error).split(": ", 1))
+        return
+    begun = standing.conversion
+    if begun is not None:
+        running = is_running(connection)
+        yield Finding(
+            "partitions",
+            ADVICE if running and begun.sound else ATTENTION,
+            f"a conversion to {begun.target}, begun at {begun.started_at:%Y-%m-%d %H:%M %Z}, "
+            f"{'is running' if running else 'is not done'}, {count(begun.copied)} events copied"
+            f"{'' if begun.sound else '; it has lost its triggers or its table'}",
+            "python -m registry partition --abandon"
+            if not begun.sound
+            else "let it end"
+            if running
+            else f"{command(begun.target)}, or the same with only --abandon",
+        )
+    elif standing.old is not None:
+        yield Finding(
+            "partitions",
+            ATTENTION,
+            f"the table of events from before a conversion is still there, {standing.old.name}",
+            f"{command(standing.events.layout)}, which drops it",
+        )
+
+
+def _by_time(connection: Connection[Any], events: Table, limits: Limits) -> Iterator[Finding]:
+    if not isinstance(events.layout, ByTime):
+        return
+    now = layouts.database_time(connection)
+    ahead = [start for start in missing_ahead(events, now) if start > now]
+    if ahead:
+        yield Finding(
+            "partitions",
+            ATTENTION,
+            f"{len(ahead)} of the {layouts.AHEAD} partitions ahead are missing: from "
+            f"{ahead[0]:%Y-%m-%d %H:%M} on, events go to {events.name}_default",
+            command(events.layout),
+        )
+    rest = rows_of_rest(connection, events)
+    if rest:
+        yield Finding(
+            "partitions",
+            ADVICE,
+            f"rows in {events.name}_default: {count(rest)} of times that no partition is for",
+            "have the partitions added in time; these age out by the cleanup",
+        )
+    due = now - timedelta(seconds=limits.retention + limits.grace)
+    past = [leaf for leaf in events.leaves if leaf.upper and leaf.upper <= due]
+    if past:
+        yield Finding(
+            "partitions",
+            ATTENTION,
+            f"{count(len(past))} partitions are past their time, the oldest is {past[0].name}",
+            f"run `python -m registry cleanup` as {events.owner}, which drops them",
+        )
 
 
 def _upkeep(ask: Ask, limits: Limits) -> Iterator[Finding]:

@@ -248,6 +248,19 @@ def reading(conninfo: str, remedy: str = _AS_USER) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def working(conninfo: str) -> Iterator[Connection]:
+    """A connection in autocommit mode for a command that changes the schema; errors are the
+    library's.
+
+    No time limit of the role interrupts it. Raises `InvalidArgument` when a pooler in transaction
+    mode stands between, `RegistryUnavailable` when the server does not answer, `SchemaMismatch`
+    when it refuses.
+    """
+    with _translated(AS_OWNER), _connect(conninfo) as connection:
+        yield connection
+
+
 def _open(conninfo: str, **settings: Any) -> Connection:
     """A connection in autocommit mode."""
     text = plain_text(conninfo)

@@ -20,13 +20,16 @@ class Upkeep(Core):
 
         Sessions that have expired; events past `config.replay_retention`, acknowledged or
         not; event ids as old; and games with no event, no session and no append within the
-        retention. Call it now and then, from as many processes as you like.
+        retention. Call it now and then, from as many processes as you like. Where events are
+        partitioned by time and the role owns the tables, it drops whole partitions instead, when
+        all of one is past the retention, and adds those to come.
 
         Args:
             batch_size: most rows deleted by one statement; `config.batch_size` if None.
 
         Returns:
-            How many sessions, events and games this call deleted.
+            How many sessions, events and games this call deleted; of a partition that it dropped,
+            about how many events that had, by the server's statistics.
 
         Raises:
             InvalidArgument: the batch size is no whole number above 0.

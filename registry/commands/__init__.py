@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .. import arguments, schema
@@ -89,3 +90,13 @@ def folded(text: str, indent: int) -> str:
         return text
     lines = textwrap.wrap(text, max(40, columns - indent), break_on_hyphens=False)
     return f"\n{'':{indent}}".join(lines)
+
+
+@contextmanager
+def ended_by_sigterm(end: Callable[[], object]) -> Iterator[None]:
+    """The first process of a container dies of no signal that it does not handle."""
+    before = signal.signal(signal.SIGTERM, lambda *_: end())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

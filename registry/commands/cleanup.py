@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +12,7 @@ from typing import Final
 from ..config import RegistryConfig
 from ..maintenance import BATCH_SIZE, SHARE, Maintenance, Outcome, Run
 from ..model import Cleanup
-from . import add_database, positive_seconds, positive_whole, registry_of
+from . import add_database, ended_by_sigterm, positive_seconds, positive_whole, registry_of
 from .progress import progress
 
 TIME_UP: Final = 3
@@ -84,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
             share=options.share,
         )
         seen = sys.stderr.isatty() and not options.json
-        with _ended_by_sigterm(maintenance), _shown() if seen else nullcontext() as show:
+        with ended_by_sigterm(maintenance.end), _shown() if seen else nullcontext() as show:
             done = maintenance.run_once(show)
     print(_document(done) if options.json else _sentence(done))
     return TIME_UP if done.outcome is Outcome.TIME_UP else 0
@@ -114,16 +113,6 @@ def _sentence(done: Run) -> str:
         f"{deleted.games:,} games "
         f"in {done.seconds:.1f} s; {said}"
     )
-
-
-@contextmanager
-def _ended_by_sigterm(maintenance: Maintenance) -> Iterator[None]:
-    """The first process of a container dies of no signal that it does not handle."""
-    before = signal.signal(signal.SIGTERM, lambda *_: maintenance.end())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -32,8 +32,8 @@ WARD = f"ward_{RUN}"
 STRANGER = f"stranger_{RUN}"
 
 CHECKS = [
-    "migrations", "indexes", "cleanup", "laggards", "vacuum", "snapshots", "durability",
-    "autovacuum", "time limits", "connections", "clock",
+    "migrations", "indexes", "partitions", "cleanup", "laggards", "vacuum", "snapshots",
+    "durability", "autovacuum", "time limits", "connections", "clock",
 ]  # fmt: skip
 
 

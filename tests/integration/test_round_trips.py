@@ -273,6 +273,6 @@ def test_compression_asks_once_for_the_newest_dictionary_and_once_for_each_unsee
 
 def test_a_cleanup_of_nothing_is_a_few_round_trips(owned: Wire) -> None:
     sent = owned.sent(owned.registry.cleanup_expired_sessions)
-    # The time, sessions, event ids, receipts; then the games in a transaction: begin, claim,
-    # commit.
-    assert sent.round_trips + sent.others == 7
+    # The time, sessions, event ids, receipts, whether partitions are to be looked after; then the
+    # games in a transaction: begin, claim, commit.
+    assert sent.round_trips + sent.others == 8
