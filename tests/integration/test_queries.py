@@ -1161,13 +1161,16 @@ def test_a_query_reads_by_index_and_no_more_than_it_needs(
     assert plan.buffers <= case.buffers
 
 
-@pytest.mark.parametrize(("case", "mode"), PLANNED)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_plan_made_while_the_tables_were_small_still_reads_by_index(
-    case: Case, mode: str, small: str
+    case: Case, small: str
 ) -> None:
-    """A connection keeps its plans; the tables may have grown a thousandfold meanwhile."""
+    """A connection keeps its generic plans; the tables may have grown a thousandfold meanwhile.
+
+    A custom plan is made anew each time: on a small table whatever it does is right.
+    """
     with psycopg.connect(small, autocommit=True) as connection:
-        assert explain(connection, case.query, case.params(SMALL), mode=mode).faults() == []
+        assert explain(connection, case.query, case.params(SMALL), mode=GENERIC).faults() == []
 
 
 @pytest.mark.parametrize("query", FILES)
