@@ -10,6 +10,7 @@ from contextlib import suppress
 from itertools import count
 
 import psycopg
+from layouts import LAYOUT, PLAIN, lay_out
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
@@ -110,6 +111,21 @@ def confine() -> None:
     registry.migrate = schema.migrate = migrate
 
 
+def partition() -> None:
+    """Has each migration of this process be followed by bringing game_event into `LAYOUT`."""
+    migrates = schema.migrate
+
+    def migrate(conninfo: str, **settings: object) -> list[str]:
+        done = migrates(conninfo, **settings)
+        if done:
+            lay_out(conninfo)
+        return done
+
+    registry.migrate = schema.migrate = migrate
+
+
+if LAYOUT != PLAIN:
+    partition()
 if APPLICATION:
     confine()
 
