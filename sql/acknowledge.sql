@@ -76,10 +76,10 @@ target AS MATERIALIZED (
     WHERE locked.issued = log.issued AND low.sequence > locked.floor
 ),
 pruned AS (
-    DELETE FROM game_event AS e
-    USING target
-    WHERE e.game_id = %(game_id)s
-      AND e.sequence > target.floor AND e.sequence <= target.through
+    -- Not joined: so that both bounds lead into the index, of a partition that was empty too.
+    DELETE FROM game_event
+    WHERE game_id = %(game_id)s
+      AND sequence > (SELECT floor FROM target) AND sequence <= (SELECT through FROM target)
     RETURNING 1
 ),
 raised AS (

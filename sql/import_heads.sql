@@ -16,12 +16,25 @@ WITH locked AS MATERIALIZED (
     WHERE wanted.after IS NULL OR g.head = wanted.after
     FOR NO KEY UPDATE OF g
 ),
+old AS MATERIALIZED (
+    SELECT locked.game_id, event.*
+    FROM locked
+    CROSS JOIN LATERAL (
+        SELECT sequence, recorded_at, tableoid AS part, ctid AS place
+        FROM game_event
+        -- What was not above it before is for a sweep to delete, perhaps just now.
+        WHERE game_event.game_id = locked.game_id
+          AND sequence > locked.was AND sequence <= locked.floor
+        ORDER BY sequence
+        OFFSET 0
+    ) AS event
+),
 forgotten AS (
+    -- By where the rows are: see sweep_events.sql.
     DELETE FROM game_event AS e
-    USING locked
-    -- What was not above it before is for a sweep to delete, perhaps just now.
-    WHERE e.game_id = locked.game_id
-      AND e.sequence > locked.was AND e.sequence <= locked.floor
+    USING old
+    WHERE e.game_id = old.game_id AND e.sequence = old.sequence
+      AND e.recorded_at = old.recorded_at AND e.tableoid = old.part AND e.ctid = old.place
 )
 UPDATE game AS g
 SET head = greatest(g.head, locked.head),

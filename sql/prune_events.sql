@@ -14,10 +14,10 @@ locked AS MATERIALIZED (
     FOR NO KEY UPDATE OF g
 ),
 pruned AS (
-    DELETE FROM game_event AS e
-    USING locked
-    WHERE e.game_id = %(game_id)s
-      AND e.sequence > locked.floor AND e.sequence <= locked.through
+    -- Not joined: so that both bounds lead into the index, of a partition that was empty too.
+    DELETE FROM game_event
+    WHERE game_id = %(game_id)s
+      AND sequence > (SELECT floor FROM locked) AND sequence <= (SELECT through FROM locked)
     RETURNING 1
 ),
 raised AS (

@@ -32,14 +32,16 @@ held AS MATERIALIZED (
     FOR KEY SHARE OF g SKIP LOCKED
 ),
 reached AS MATERIALIZED (
-    SELECT held.*, page.through,
+    SELECT held.*, page.*,
            page.events < greatest(%(batch_size)s::bigint / cardinality(%(game_ids)s::text[]), 1)
                AS done
     FROM held
     CROSS JOIN LATERAL (
-        SELECT max(sequence) AS through, count(*) AS events
+        SELECT max(sequence) AS through, count(*) AS events,
+               array_agg(sequence) AS sequences, array_agg(recorded_at) AS times,
+               array_agg(part) AS parts, array_agg(place) AS places
         FROM (
-            SELECT sequence
+            SELECT sequence, recorded_at, tableoid AS part, ctid AS place
             FROM game_event
             WHERE game_event.game_id = held.game_id
               AND sequence > held.after AND sequence <= held.floor
@@ -49,10 +51,14 @@ reached AS MATERIALIZED (
     ) AS page
 ),
 deleted AS (
+    -- By where the rows are: by their keys alone each would be looked for in every partition by
+    -- time, and in one that was empty when this was planned, not even by its index.
     DELETE FROM game_event AS e
-    USING reached
-    WHERE e.game_id = reached.game_id
-      AND e.sequence > reached.after AND e.sequence <= reached.through
+    USING reached,
+          unnest(reached.sequences, reached.times, reached.parts, reached.places)
+              AS old (sequence, recorded_at, part, place)
+    WHERE e.game_id = reached.game_id AND e.sequence = old.sequence
+      AND e.recorded_at = old.recorded_at AND e.tableoid = old.part AND e.ctid = old.place
     RETURNING 1
 )
 SELECT game_id, CASE WHEN done THEN floor ELSE through END, done, (SELECT count(*) FROM deleted)
