@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from layouts import PLAIN, lay_out
 from probes import PATIENCE
 from redis_server import RedisServer, running
 from support import Clock, Server
@@ -40,6 +41,13 @@ def conninfo(server: Server) -> Iterator[str]:
     conninfo = server.create_migrated()
     yield conninfo
     server.drop(conninfo)
+
+
+@pytest.fixture
+def plain_conninfo(conninfo: str) -> str:
+    """A fresh migrated database with the events in one table, however they are laid out else."""
+    lay_out(conninfo, PLAIN)
+    return conninfo
 
 
 @pytest.fixture(scope="module")

@@ -3,48 +3,62 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psycopg
 from psycopg import Connection, sql
 
-from registry.partitioning import ByHash, ByTime, Plain, bring_empty, read
+from registry.partitioning import ByHash, ByTime, Layout, Plain, bring_empty, read
+from registry.partitioning.layouts import events
 
 PLAIN: Final = "plain"
 
 LAYOUT: Final = os.environ.get("REGISTRY_TEST_LAYOUT") or PLAIN
 """The layout of every database that the tests migrate."""
 
-LAYOUTS: Final = {
+INTERVAL: Final = timedelta(minutes=15)
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
     PLAIN: Plain(),
     "hash": ByHash(4),
-    "time": ByTime(timedelta(minutes=15)),
+    "time": ByTime(INTERVAL),
 }
 
-BACK: Final = [(timedelta(minutes=15), 4), (timedelta(hours=6), 4), (timedelta(days=1), 3)]
+BACK: Final = [(INTERVAL, 4), (timedelta(hours=6), 4)]
 """The partitions by time before the present one: how long each is, and how many.
 
-The tests' events are minutes to days old, so that their logs lie in several.
+The tests' events are minutes to days old, so that their logs lie in several, and in the one for
+the rest what is past the default retention.
 """
 
+AHEAD: Final = 6
+"""More partitions beyond the present one than a command would make: nothing adds any in a run."""
 
-def lay_out(conninfo: str, layout: str = LAYOUT) -> None:
-    """Brings the table of events of a database just migrated into that layout."""
+
+def lay_out(conninfo: str, layout: str = LAYOUT, *, every: timedelta = INTERVAL) -> None:
+    """Brings the table of events of a database just migrated into that layout, if it is not.
+
+    `every` is the interval of partitions by time.
+    """
+    target = ByTime(every) if layout == "time" else LAYOUTS[layout]
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        if LAYOUTS[layout] != Plain() and read(connection) == Plain():
-            bring_empty(connection, LAYOUTS[layout])
+        if read(connection) != target:
+            bring_empty(connection, target)
             if layout == "time":
-                _extend_back(connection)
+                _extend(connection)
 
 
-def _extend_back(connection: Connection[Any]) -> None:
-    """Adds partitions for what was recorded before."""
-    layout = LAYOUTS["time"]
+def _extend(connection: Connection[Any]) -> None:
+    """Adds partitions by time before and after those that there are."""
+    table = events(connection)
+    layout = table.layout
     assert isinstance(layout, ByTime)
-    ((now,),) = connection.execute("SELECT now()").fetchall()
-    for lower, upper in _before(layout.start(now)):
+    bounds = [(leaf.lower, leaf.upper) for leaf in table.leaves if leaf.lower and leaf.upper]
+    first, last = bounds[0][0], bounds[-1][1]
+    later = [last + place * layout.every for place in range(AHEAD - len(bounds) + 1)]
+    for lower, upper in [*_before(first), *((start, start + layout.every) for start in later)]:
         name = layout.name("game_event", lower)
         create = sql.SQL(
             "CREATE TABLE {} PARTITION OF game_event"

@@ -69,6 +69,30 @@ def sequences(conninfo: str, game_id: str) -> list[int]:
     return [sequence for (sequence,) in rows(conninfo, query, [game_id])]
 
 
+def event_tables(conninfo: str) -> list[str]:
+    """The tables that the rows of game_event are in: that itself, or its partitions.
+
+    Waits for nobody who has locked them.
+    """
+    query = """
+        SELECT oid::regclass::text
+        FROM pg_class
+        WHERE relkind = 'r' AND (
+            oid = 'game_event'::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'game_event'::regclass))
+    """
+    return [table for (table,) in rows(conninfo, query)]
+
+
+def event_table(conninfo: str, game_id: str) -> str:
+    """The table that the last event of a game is in: game_event, or one of its partitions."""
+    query = """
+        SELECT tableoid::regclass::text FROM game_event
+        WHERE game_id = %s ORDER BY sequence DESC LIMIT 1
+    """
+    return str(value(conninfo, query, [game_id]))
+
+
 def blocked(conninfo: str, statement: str = "") -> list[int]:
     """The server processes of this database that wait for a lock, running that statement."""
     query = """

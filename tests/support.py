@@ -112,12 +112,12 @@ def confine() -> None:
 
 
 def partition() -> None:
-    """Has each migration of this process be followed by bringing game_event into `LAYOUT`."""
+    """Has game_event brought into `LAYOUT` wherever this process migrates and it is new."""
     migrates = schema.migrate
 
     def migrate(conninfo: str, **settings: object) -> list[str]:
         done = migrates(conninfo, **settings)
-        if done:
+        if "0001_registry_tables" in done:
             lay_out(conninfo)
         return done
 

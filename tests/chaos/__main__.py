@@ -3,6 +3,7 @@
     tox -e chaos                                   # each fault once, in about a minute
     tox -e chaos -- --minutes 10 --seed 7          # all faults, in an order that the seed says
     tox -e chaos -- --faults half-open,throttled   # these alone
+    tox -e chaos -- --layout hash                  # with the events in partitions
     tox -e chaos -- --bug floor-past-a-player      # in a copy of the library with that bug
 
 Exits with 0 if the checker accepts the history, and with 1 if not: then the history is kept.
@@ -16,6 +17,8 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+
+from layouts import LAYOUT, LAYOUTS
 
 from . import bugs
 from .faults import FAULTS, disk
@@ -31,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="of all dice (the time)")
     parser.add_argument("--faults", default="", metavar="NAME,…", help="these alone")
     parser.add_argument("--without", default="", metavar="NAME,…", help="all but these")
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default=LAYOUT, help="of the events (%(default)s)"
+    )
     parser.add_argument("--list", action="store_true", help="only name the faults and the bugs")
     parser.add_argument("--bug", default="", metavar="NAME", help="plant a bug in the library")
     parser.add_argument("--keep", action="store_true", help="keep the history in any case")
@@ -47,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no such fault: {', '.join(sorted(unknown))}")
     seed = int(time.time()) if options.seed is None else options.seed
     if options.bug:
-        again = [f"--seed={seed}", f"--faults={','.join(names)}"]
+        again = [f"--seed={seed}", f"--faults={','.join(names)}", f"--layout={options.layout}"]
         again += [] if options.minutes is None else [f"--minutes={options.minutes}"]
         return bugs.run_with(options.bug, again)
     if {"disk-full", "wal-disk-full"} & set(names) and (why := disk.why_impossible()):
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = None if options.minutes is None else 60 * options.minutes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that is to be undone
     with progress(seconds or 4.0 * len(names)) as say:
-        outcome = run(names, seed, seconds, say)
+        outcome = run(names, seed, seconds, say, layout=options.layout)
     printed(outcome)
     if outcome.passed and not options.keep:
         shutil.rmtree(outcome.folder)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 import psycopg
+from layouts import lay_out
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from replica import STANDBY, standby_of
 from support import wait_until
@@ -67,8 +69,9 @@ class Node:
 class Cluster:
     """Servers in a folder, and the proxy through which clients reach the one that is primary."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, layout: str) -> None:
         self._folder = folder
+        self._layout = layout
         self._made = 1
         self.proxy = Proxy(seed)
         self.reads = Proxy(seed)
@@ -80,6 +83,7 @@ class Cluster:
         self.reads.__enter__()
         self.start()
         migrate(self.primary.server.conninfo)
+        lay_out(self.primary.server.conninfo, self._layout, every=timedelta(minutes=1))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -55,14 +55,16 @@ class Outcome:
         return not self.trouble and not self.found
 
 
-def run(names: Sequence[str], seed: int, seconds: float | None, say: Say) -> Outcome:
+def run(
+    names: Sequence[str], seed: int, seconds: float | None, say: Say, *, layout: str
+) -> Outcome:
     """Runs the clients under the faults of these names: each of them once, or for so long."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
     folder.chmod(0o755)  # the server runs as somebody else
     outcome = Outcome(seed, folder)
     begin = time.monotonic()
     try:
-        histories = _play(outcome, names, seconds, say)
+        histories = _play(outcome, names, seconds, say, layout)
     except BaseException:  # interrupted: there is nothing to judge
         shutil.rmtree(folder)
         raise
@@ -78,17 +80,17 @@ def run(names: Sequence[str], seed: int, seconds: float | None, say: Say) -> Out
 
 
 def _play(
-    outcome: Outcome, names: Sequence[str], seconds: float | None, say: Say
+    outcome: Outcome, names: Sequence[str], seconds: float | None, say: Say, layout: str
 ) -> Sequence[Path]:
     """The files in which the clients have written down what they saw."""
     begin = time.monotonic()
     chance = random.Random(outcome.seed)
-    with Cluster(outcome.folder, outcome.seed) as cluster, running() as redis:
+    with Cluster(outcome.folder, outcome.seed, layout) as cluster, running() as redis:
         servers = cluster.conninfo, cluster.read_conninfo, redis.url
         fleet = Fleet(PROCESSES, outcome.folder, *servers, outcome.seed)
         last = outcome.folder / "history-final.jsonl"
         try:
-            say(f"{PROCESSES} client processes begin; seed {outcome.seed}")
+            say(f"{PROCESSES} client processes begin; seed {outcome.seed}, layout {layout}")
             fleet.until_served()
             world = World(cluster, redis, fleet, chance)
             for name in _in_random_order(names, chance, rounds=1 if seconds is None else None):

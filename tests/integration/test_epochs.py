@@ -98,8 +98,13 @@ def test_a_dump_restored_over_its_own_database_has_other_epochs(
             capture_output=True,
         )
         registry.record_events("g", ["seen by the client", "and lost"])
-        restore = [_program("psql"), "-q", "-v", "ON_ERROR_STOP=1", conninfo]
-        subprocess.run(restore, input=dump.stdout, check=True, capture_output=True)
+        restore = subprocess.run(
+            [_program("psql"), "-q", conninfo], input=dump.stdout, check=True, capture_output=True
+        )
+        # Of partitions by hash pg_dump drops the keys one by one before it drops the table, which
+        # is refused and does no harm.
+        said = [line for line in restore.stderr.decode().splitlines() if "ERROR" in line]
+        assert [line for line in said if "drop inherited constraint" not in line] == []
         registry.record_events("g", ["another", "and another"])
         # This registry's connections are still those from before.
         with pytest.raises(EpochMismatch):

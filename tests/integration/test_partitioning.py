@@ -19,6 +19,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
+import layouts
 import psycopg
 import pytest
 from attrs import evolve
@@ -66,6 +67,12 @@ WAYS = [
 ]  # fmt: skip
 
 QUICK = Pace(lock_timeout=0.2, patience=20.0, share=1.0)
+
+
+@pytest.fixture
+def conninfo(plain_conninfo: str) -> str:
+    """Each test says itself in which layout it begins."""
+    return plain_conninfo
 
 
 @pytest.fixture
@@ -972,7 +979,7 @@ def test_migrations_go_back_and_forth_on_every_layout(name: str, conninfo: str) 
     schema.rollback(conninfo, to="0001_registry_tables")
     schema.rollback(conninfo)
     migrate(conninfo)
-    assert layout(conninfo) == Plain()
+    assert layout(conninfo) == layouts.LAYOUTS[layouts.LAYOUT]
 
 
 def test_rows_are_in_the_way_of_doing_it_at_once(conninfo: str) -> None:

@@ -16,11 +16,13 @@ from probes import (
     PATIENT,
     configured,
     empty,
+    event_tables,
     held,
     in_thread,
     queued,
     rows,
     until_blocked,
+    value,
 )
 from support import wait_until
 
@@ -120,8 +122,8 @@ def test_pages_of_one_game_that_overlap_are_read_once(registry: Registry, connin
 
 def read(conninfo: str) -> int:
     """How many events have been read, once the connections that read them are closed."""
-    query = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'game_event'"
-    return int(rows(conninfo, query)[0][0] or 0)
+    query = "SELECT sum(idx_tup_fetch) FROM pg_stat_user_tables WHERE relname = ANY(%s)"
+    return int(value(conninfo, query, [event_tables(conninfo)]) or 0)
 
 
 @pytest.mark.usefixtures("one_writer")
