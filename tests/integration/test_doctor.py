@@ -225,10 +225,9 @@ def set_on_server(conninfo: str, setting: str, to: str) -> None:
     wait_until(lambda: value(conninfo, f"SHOW {setting}") == to)
 
 
-def test_a_table_without_autovacuum_and_its_dead_rows(
-    registry: GameSessionRegistry, conninfo: str, doctor: Command
-) -> None:
-    registry.record_event("chess", 0)
+def test_a_table_without_autovacuum_and_its_dead_rows(conninfo: str, doctor: Command) -> None:
+    with configured(conninfo) as first:
+        first.record_event("chess", 0)
     table = event_table(conninfo, "chess")
     run(conninfo, f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
     off = doctor.one("vacuum", conninfo)
@@ -236,8 +235,8 @@ def test_a_table_without_autovacuum_and_its_dead_rows(
     with configured(conninfo) as busy:
         busy.record_events("chess", list(range(1, 500)))
         busy.prune_events("chess", 400)
-    dead = f"SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = '{table}'"
-    wait_until(lambda: value(conninfo, dead) == 400)
+    counted = f"SELECT n_live_tup, n_dead_tup FROM pg_stat_user_tables WHERE relname = '{table}'"
+    wait_until(lambda: rows(conninfo, counted) == [(100, 400)])
     assert doctor.level("vacuum", conninfo, "--dead", "500") == "attention"
     found = [f for f in doctor(conninfo, "--dead", "300") if f["check"] == "vacuum"]
     assert [f["said"] for f in found] == [
@@ -251,7 +250,7 @@ def test_a_table_without_autovacuum_and_its_dead_rows(
         assert "end what holds vacuum back" in held_back["remedy"]
     for finding in found:
         run(conninfo, finding["remedy"])
-    wait_until(lambda: value(conninfo, dead) == 0)
+    wait_until(lambda: rows(conninfo, counted) == [(100, 0)])
     assert doctor.level("vacuum", conninfo, "--dead", "300") == "ok"
 
 
