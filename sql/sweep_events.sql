@@ -50,14 +50,18 @@ reached AS MATERIALIZED (
         ) AS oldest
     ) AS page
 ),
+old AS MATERIALIZED (
+    SELECT reached.game_id, row.*
+    FROM reached,
+         unnest(reached.sequences, reached.times, reached.parts, reached.places)
+             AS row (sequence, recorded_at, part, place)
+),
 deleted AS (
     -- By where the rows are: by their keys alone each would be looked for in every partition by
     -- time, and in one that was empty when this was planned, not even by its index.
     DELETE FROM game_event AS e
-    USING reached,
-          unnest(reached.sequences, reached.times, reached.parts, reached.places)
-              AS old (sequence, recorded_at, part, place)
-    WHERE e.game_id = reached.game_id AND e.sequence = old.sequence
+    USING old
+    WHERE e.game_id = old.game_id AND e.sequence = old.sequence
       AND e.recorded_at = old.recorded_at AND e.tableoid = old.part AND e.ctid = old.place
     RETURNING 1
 )

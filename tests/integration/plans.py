@@ -246,7 +246,18 @@ class Plan:
     @property
     def buffers(self) -> int:
         """How many pages it touched."""
-        return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])
+        read = {node.get("CTE Name") for node in self.nodes()}
+        # Of what is changed without anybody reading the outcome the root knows nothing.
+        apart = [
+            node
+            for node in self.nodes()
+            if node.get("Subplan Name", "").startswith("CTE ")
+            and node["Subplan Name"].removeprefix("CTE ") not in read
+        ]
+        return sum(
+            int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+            for node in [self.root, *apart]
+        )
 
     def faults(self) -> list[str]:
         """What makes the query slow on a filled table, in words; nothing if it is sound."""

@@ -1014,7 +1014,7 @@ CASES = [
         query="tally",
         use="a limit of each",
         params=lambda s: {"most": Int8(BATCH)},
-        rows=3 * BATCH,
+        rows=3 * BATCH + 10,  # the next of each partition
         buffers=3 * BATCH,
     ),
     Case(
