@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from layouts import PLAIN, lay_out
+from layouts import LAYOUT, PLAIN, lay_out
 from probes import PATIENCE
 from redis_server import RedisServer, running
 from support import Clock, Server
@@ -48,6 +48,14 @@ def plain_conninfo(conninfo: str) -> str:
     """A fresh migrated database with the events in one table, however they are laid out else."""
     lay_out(conninfo, PLAIN)
     return conninfo
+
+
+@pytest.fixture
+def cleaned_by_rows(conninfo: str) -> None:
+    """The cleanup deletes old events to the second, instead of whole partitions when all of each is
+    past: by time a table is laid out plain for that."""
+    if LAYOUT == "time":
+        lay_out(conninfo, PLAIN)
 
 
 @pytest.fixture(scope="module")

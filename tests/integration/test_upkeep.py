@@ -155,6 +155,7 @@ def test_expired_sessions_go_and_live_and_young_ones_stay(registry: Registry, cl
     assert registry.cleanup_expired_sessions() == Cleanup(2, 0, 0)
 
 
+@pytest.mark.usefixtures("cleaned_by_rows")
 def test_events_past_the_retention_go_acknowledged_or_not(
     registry: Registry, clock: Clock, conninfo: str
 ) -> None:
@@ -233,6 +234,7 @@ def test_an_event_id_is_forgotten_with_the_retention_and_not_before(
     assert registry.record_event("chess", 1, event_id=event_id) == 2
 
 
+@pytest.mark.usefixtures("cleaned_by_rows")
 def test_a_game_with_nothing_left_goes_when_idle_for_the_retention(
     registry: Registry, clock: Clock, conninfo: str
 ) -> None:
@@ -352,6 +354,7 @@ def test_an_end_waits_for_the_sweep_of_its_game_and_leaves_nothing(
     assert registry.record_event("game 1", "anew") == 1
 
 
+@pytest.mark.usefixtures("cleaned_by_rows")
 def test_below_a_raised_floor_nothing_is_there_for_any_reader(
     registry: Registry, conninfo: str
 ) -> None:
@@ -385,6 +388,7 @@ def test_below_a_raised_floor_nothing_is_there_for_any_reader(
     assert value(conninfo, "SELECT oldest_at > now() - '1 hour'::interval FROM game")
 
 
+@pytest.mark.usefixtures("cleaned_by_rows")
 def test_floors_are_raised_until_none_can_be_and_no_row_is_deleted(
     registry: Registry, conninfo: str
 ) -> None:
@@ -422,6 +426,7 @@ def test_a_cleanup_that_died_in_a_sweep_leaves_no_hole_and_the_next_goes_on(
     assert sequences(conninfo, "game 1") == [11]
 
 
+@pytest.mark.usefixtures("cleaned_by_rows")
 def test_a_game_does_not_end_before_its_rows_are_gone(registry: Registry, conninfo: str) -> None:
     fill(conninfo, games=1, sessions=0, events=3, age="2 days")
     rows(conninfo, "DELETE FROM game_event_id")
