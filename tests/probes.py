@@ -19,6 +19,13 @@ T = TypeVar("T")
 PATIENCE = 30.0
 """Seconds after which a test that waits for something fails."""
 
+ADVISORY_LOCKS = """
+    SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+"""How many somebody holds in the database: other tests may hold some in others of the server."""
+
 PATIENT = {"lock_timeout": 60.0, "statement_timeout": 60.0, "pool_timeout": 60.0}
 """Settings of a registry whose calls wait until the test lets them go."""
 

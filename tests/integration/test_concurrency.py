@@ -793,13 +793,20 @@ def test_an_end_that_lost_to_another_leaves_nothing_of_the_next_game_half_delete
 
 
 def _waits_for_a_table(sql: Connection[Any]) -> bool:
-    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
-    return sql.execute(query).fetchone() != (0,)
+    return _waits(sql, "relation")
 
 
 def _waits_for_a_row(sql: Connection[Any]) -> bool:
-    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
-    return sql.execute(query).fetchone() != (0,)
+    return _waits(sql, "transactionid")
+
+
+def _waits(sql: Connection[Any], kind: str) -> bool:
+    query = """
+        SELECT count(*)
+        FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE NOT granted AND locktype = %s AND datname = current_database()
+    """
+    return sql.execute(query, [kind]).fetchone() != (0,)
 
 
 class Paused(GameSessionRegistry):

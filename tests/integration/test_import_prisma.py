@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from attrs import define
-from probes import hold_game, in_thread, rows, sequences, until_blocked, value
+from probes import ADVISORY_LOCKS, hold_game, in_thread, rows, sequences, until_blocked, value
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 from support import RUN, Server
@@ -565,8 +565,7 @@ def test_killed_in_the_middle_and_gone_on_with(
         assert 0 < len(copied) < 25
         assert sequences(conninfo, "d") == []
     deadline = time.monotonic() + 30
-    lock = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-    while value(conninfo, lock):  # its server process ends once it notices
+    while value(conninfo, ADVISORY_LOCKS):  # its server process ends once it notices
         assert time.monotonic() < deadline
     assert carry()["complete"]
     assert {game: len(sequences(conninfo, game)) for game in SOME} == SOME

@@ -17,7 +17,16 @@ from pathlib import Path
 import psycopg
 import pytest
 from integration.test_upkeep import fill
-from probes import PATIENCE, configured, held, hold_game, in_thread, until_blocked, value
+from probes import (
+    ADVISORY_LOCKS,
+    PATIENCE,
+    configured,
+    held,
+    hold_game,
+    in_thread,
+    until_blocked,
+    value,
+)
 from support import wait_until
 
 import registry as library
@@ -123,7 +132,7 @@ def test_a_batch_has_the_turn_until_it_is_committed(
             assert Maintenance(another).run_once().outcome is Outcome.ANOTHER_AT_WORK
     assert first.result(PATIENCE).cleanup == Cleanup(1, 3, 1)
     # Nothing of it stays behind with a pooled connection.
-    assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert value(conninfo, ADVISORY_LOCKS) == 0
 
 
 def test_the_turn_is_that_of_the_tables(conninfo: str, registry: GameSessionRegistry) -> None:

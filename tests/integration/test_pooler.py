@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from integration.test_upkeep import fill
 from pooler import pgbouncer
-from probes import configured, held, in_thread, rows, until_blocked, value
+from probes import ADVISORY_LOCKS, configured, held, in_thread, rows, until_blocked, value
 from psycopg_pool import ConnectionPool
 from support import name_of
 
@@ -93,7 +93,7 @@ def test_nothing_is_left_behind_in_a_session(
     assert session_settings(through) == before
     with psycopg.connect(through) as another:
         assert another.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
-    assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert value(conninfo, ADVISORY_LOCKS) == 0
 
 
 def test_a_statement_is_bounded_all_the_same(through: str, conninfo: str) -> None:
@@ -139,7 +139,7 @@ def test_of_several_cleanups_one_works(through: str, conninfo: str) -> None:
             assert Maintenance(another).run_once().outcome is Outcome.ANOTHER_AT_WORK
         assert first.result(30).cleanup == Cleanup(1, 3, 1)
         assert Maintenance(another).run_once().outcome is Outcome.DONE
-    assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert value(conninfo, ADVISORY_LOCKS) == 0
 
 
 def limited(conninfo: str) -> None:
@@ -162,8 +162,7 @@ def test_the_schema_is_not_changed_through_it(blank_conninfo: str, size: int) ->
         with psycopg.connect(blank_conninfo) as direct:
             query = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
             assert direct.execute(query).fetchone() == (0,)
-            query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-            assert direct.execute(query).fetchone() == (0,)
+            assert direct.execute(ADVISORY_LOCKS).fetchone() == (0,)
         assert before is None or session_settings(through) == before
 
 
@@ -186,7 +185,7 @@ def test_where_each_client_keeps_its_session_one_can_migrate(blank_conninfo: str
     with pgbouncer(blank_conninfo, size=5, mode="session") as through:
         assert migrate(through)
         assert schema.rollback(through)
-    assert value(blank_conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert value(blank_conninfo, ADVISORY_LOCKS) == 0
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_commands_that_hold_a_lock_are_refused(
 ) -> None:
     assert main([*command, "--database", through]) == 1
     assert "connect directly" in capsys.readouterr().err
-    assert value(conninfo, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert value(conninfo, ADVISORY_LOCKS) == 0
 
 
 def test_what_changes_nothing_of_the_schema_works_through_it(
