@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 # Each folder that ships inside the package, and what must be in it.
 FOLDERS = {
     "registry.sql": ("sql", "*.sql"),
+    "registry.sql.partitioning": ("sql/partitioning", "*.sql"),
     "registry.lua": ("lua", "*.lua"),
     "registry.migrations": ("migrations", "*.sql"),
     "registry.demo.data": ("examples/data", "*.pgn"),

@@ -18,8 +18,9 @@ from .errors import RegistryError, SchemaMismatch
 from .looking import Ask, count, look, printable, span
 from .partitioning import layouts
 from .partitioning.ahead import missing_ahead, rows_of_rest
+from .partitioning.conversion import Standing, is_running
 from .partitioning.layouts import ByTime, Table
-from .partitioning.moving import Standing, command, is_running
+from .partitioning.moving import command
 from .queries import queries
 
 OK: Final = "ok"

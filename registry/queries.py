@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
-from attrs import fields, frozen
+from attrs import AttrsInstance, fields, frozen
 
 from .resources import folder
+
+T = TypeVar("T", bound=AttrsInstance)
 
 
 @frozen
@@ -82,17 +85,19 @@ class Queries:
     top_sessions: bytes
     validate_resume_token: bytes
 
-    @classmethod
-    def load(cls) -> Queries:
-        sql = folder("sql")
-        return cls(**{f.name: _read(f.name, sql / f"{f.name}.sql") for f in fields(cls)})
+
+def load(kind: type[T], subfolder: str = "") -> T:
+    """The files of `sql/`, or of a folder in it, as the attributes of a class such as `Queries`."""
+    path = folder("sql") / subfolder
+    names = [f.name for f in fields(kind)]
+    return kind(**{name: _read(Path(subfolder, name), path / f"{name}.sql") for name in names})
 
 
-def _read(name: str, path: Path) -> bytes:
+def _read(name: Path, path: Path) -> bytes:
     """The statement without its comments, and its name, for whoever watches the server."""
     lines = path.read_text(encoding="utf-8").splitlines()
     code = [line for line in lines if not line.lstrip().startswith("--")]
-    return f"/* registry.{name} */ {chr(10).join(code)}".encode()
+    return f"/* registry.{'.'.join(name.parts)} */ {chr(10).join(code)}".encode()
 
 
-queries = Queries.load()
+queries = load(Queries)

@@ -16,7 +16,8 @@ from .. import schema
 from ..errors import InvalidArgument
 from ..looking import size
 from ..partitioning import ByHash, ByTime, Layout, Plain
-from ..partitioning.moving import Mover, Outcome, Pace
+from ..partitioning.locking import Pace
+from ..partitioning.moving import Mover, Outcome
 from . import add_database, ended_by_sigterm, positive_seconds, positive_whole
 from .cleanup import share
 from .progress import progress
@@ -196,5 +197,10 @@ def _print_script(connection: Connection[Any], mover: Mover, abandon: bool) -> N
     for said, statements in mover.script_of_abandon() if abandon else mover.script():
         print(f"-- {said}")
         for statement in statements:
-            print(f"{statement.as_string(connection)};")
+            text = (
+                statement.decode()
+                if isinstance(statement, bytes)
+                else statement.as_string(connection)
+            )
+            print(f"{text};")
         print()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from .layouts import ByTime, Table, ask
+from .queries import filled, queries
 
 
 def missing_ahead(table: Table, now: datetime) -> list[datetime]:
@@ -30,15 +31,13 @@ def rest_has(connection: Connection[Any], table: Table, start: datetime) -> bool
     lock that anybody would notice.
     """
     assert isinstance(table.layout, ByTime)
-    query = sql.SQL("SELECT FROM {} WHERE recorded_at >= %s AND recorded_at < %s LIMIT 1")
-    rest = table.identifier(f"{table.name}_default")
-    between = [start, start + table.layout.every]
-    return connection.execute(query.format(rest), between).rowcount > 0
+    query = filled(queries.rest_has, rest=table.identifier(f"{table.name}_default"))
+    between = {"lower": start, "upper": start + table.layout.every}
+    return ask(connection, query, between).rowcount > 0
 
 
 def rows_of_rest(connection: Connection[Any], table: Table) -> int:
     """About how many rows the partition for the rest has, by the server's statistics."""
-    query = "SELECT coalesce(pg_stat_get_live_tuples(to_regclass(%s)), 0)"
-    row = ask(connection, query, [f"{table.name}_default"]).fetchone()
+    row = ask(connection, queries.rest_rows, {"name": f"{table.name}_default"}).fetchone()
     assert row is not None
     return int(row[0])

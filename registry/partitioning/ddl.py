@@ -22,8 +22,7 @@ from .layouts import (
     describe,
     events,
 )
-
-Statement = sql.Composed
+from .queries import Statement, queries, setting
 
 
 def create(
@@ -96,7 +95,7 @@ def attach(table: Table, start: datetime) -> Iterator[Statement]:
     layout = table.layout
     assert isinstance(layout, ByTime)
     leaf = layout.name(table.name, start)
-    yield _sql("SET LOCAL statement_timeout = '1s'")
+    yield setting("statement_timeout", "1s")
     yield _sql(
         "CREATE TABLE {} ({}, {}){}",
         table.identifier(leaf), _columns(table), _key(leaf), _storage(table),
@@ -133,7 +132,7 @@ def rename(table: Table, prefix: str, to: str) -> Iterator[Statement]:
             yield _rename("INDEX", table, name, to + name.removeprefix(prefix))
 
 
-def _rename(kind: str, table: Table, name: str, to: str) -> Statement:
+def _rename(kind: str, table: Table, name: str, to: str) -> sql.Composed:
     return _sql(f"ALTER {kind} {{}} RENAME TO {{}}", table.identifier(name), sql.Identifier(to))
 
 
@@ -150,10 +149,9 @@ def bring_empty(connection: Connection[Any], layout: Layout) -> None:
     has them wait.
     """
     with connection.transaction():
-        connection.execute(sql.SQL("LOCK TABLE {}").format(sql.Identifier(EVENTS)))
+        connection.execute(queries.lock_events)
         old = events(connection)
-        any_row = sql.SQL("SELECT FROM {} LIMIT 1").format(old.identifier())
-        if connection.execute(any_row).rowcount:
+        if connection.execute(queries.any_event).rowcount:
             raise RegistryError(f"{EVENTS} has rows: use `python -m registry partition`")
         now = database_time(connection)
         for statement in create(old, f"{EVENTS}_next", layout, now, now):
@@ -164,7 +162,7 @@ def bring_empty(connection: Connection[Any], layout: Layout) -> None:
             connection.execute(statement)
 
 
-def _bounds(layout: ByTime, start: datetime) -> Statement:
+def _bounds(layout: ByTime, start: datetime) -> sql.Composed:
     return _sql(
         "FOR VALUES FROM ({}) TO ({})",
         sql.Literal(start.isoformat()),
@@ -172,11 +170,11 @@ def _bounds(layout: ByTime, start: datetime) -> Statement:
     )
 
 
-def _columns(like: Table) -> Statement:
+def _columns(like: Table) -> sql.Composed:
     return _sql("LIKE {} INCLUDING ALL EXCLUDING INDEXES", like.identifier())
 
 
-def _key(table: str) -> Statement:
+def _key(table: str) -> sql.Composed:
     return _sql("CONSTRAINT {} PRIMARY KEY (game_id, sequence)", sql.Identifier(f"{table}_pkey"))
 
 
@@ -190,7 +188,7 @@ def _storage(like: Table) -> sql.Composable:
     return _sql(" WITH ({})", sql.SQL(", ").join(options))
 
 
-def _owner(like: Table, name: str) -> Statement:
+def _owner(like: Table, name: str) -> sql.Composed:
     return _sql("ALTER TABLE {} OWNER TO {}", like.identifier(name), sql.Identifier(like.owner))
 
 
@@ -209,5 +207,5 @@ def _grantee(grant: Grant) -> sql.Composable:
     return sql.SQL("PUBLIC") if grant.grantee is None else sql.Identifier(grant.grantee)
 
 
-def _sql(text: str, *parts: sql.Composable) -> Statement:
+def _sql(text: str, *parts: sql.Composable) -> sql.Composed:
     return sql.SQL(text).format(*parts)

@@ -12,6 +12,8 @@ from psycopg.rows import tuple_row
 
 from .. import arguments
 from ..errors import InvalidArgument, SchemaMismatch
+from ..statements import Params
+from .queries import Statement, queries
 
 EVENTS: Final = "game_event"
 
@@ -137,65 +139,24 @@ class Table:
         return sql.Identifier(self.schema, name or self.name)
 
 
-_TABLE: Final = """
-SELECT n.nspname, pg_get_userbyid(c.relowner), c.relkind = 'p',
-       coalesce(p.partstrat::text, ''),
-       (SELECT array_agg(attname::text ORDER BY position)
-        FROM unnest(p.partattrs) WITH ORDINALITY AS key (attnum, position)
-        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = key.attnum),
-       (SELECT array_agg(attname::text ORDER BY attnum)
-        FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
-       coalesce((SELECT array_agg(index.relname::text ORDER BY index.relname)
-                 FROM (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)) AS part (oid)
-                 JOIN pg_index AS i ON i.indrelid = part.oid
-                 JOIN pg_class AS index ON index.oid = i.indexrelid), '{}')
-FROM pg_class AS c
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN pg_partitioned_table AS p ON p.partrelid = c.oid
-WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'p')
-"""
-
-# Bounds are written and read again in the same session, so by the same settings.
-_LEAVES: Final = r"""
-SELECT relname::text, coalesce(reloptions, '{}'),
-       bound[1]::timestamptz, bound[2]::timestamptz
-FROM (
-    SELECT c.*, regexp_match(pg_get_expr(c.relpartbound, c.oid),
-                             $$FROM \('([^']+)'\) TO \('([^']+)'\)$$) AS bound
-    -- The tree of a plain table is empty.
-    FROM (SELECT to_regclass(%(name)s) AS oid
-          UNION SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))) AS part
-    JOIN pg_class AS c ON c.oid = part.oid
-    WHERE c.relkind = 'r'
-) AS leaf
-ORDER BY bound[1]::timestamptz, relname
-"""
-
-_GRANTS: Final = """
-SELECT CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee)::text END, privilege_type, is_grantable
-FROM pg_class AS c, aclexplode(c.relacl)
-WHERE c.oid = to_regclass(%s) AND grantee <> c.relowner
-ORDER BY 1, 2
-"""
-
-
 def describe(connection: Connection[Any], name: str = EVENTS) -> Table | None:
     """A table as the catalogue has it now, or None where there is none of that name.
 
     Raises `SchemaMismatch` when it is laid out in another way than this library does.
     """
-    found = ask(connection, _TABLE, [name]).fetchone()
+    found = ask(connection, queries.table, {"name": name}).fetchone()
     if found is None:
         return None
     schema, owner, partitioned, strategy, keys, columns, indexes = found
-    rows = ask(connection, _LEAVES, {"name": name}).fetchall()
+    rows = ask(connection, queries.leaves, {"name": name}).fetchall()
     leaves = [Leaf(leaf, lower, upper) for leaf, _, lower, upper in rows]
+    grants = ask(connection, queries.grants, {"name": name}).fetchall()
     layout = _layout(strategy, keys, leaves) if partitioned else Plain()
     options = rows[0][1] if rows else []
     return Table(
         schema, name, layout, leaves, owner,
         storage=[(option, value) for option, _, value in (o.partition("=") for o in options)],
-        grants=[Grant(*row) for row in ask(connection, _GRANTS, [name]).fetchall()],
+        grants=[Grant(*row) for row in grants],
         columns=columns,
         indexes=indexes,
     )  # fmt: skip
@@ -230,16 +191,16 @@ def events(connection: Connection[Any]) -> Table:
 
 def database_time(connection: Connection[Any]) -> datetime:
     """The database's clock."""
-    row = ask(connection, "SELECT clock_timestamp()").fetchone()
+    row = ask(connection, queries.clock).fetchone()
     assert row is not None
     moment: datetime = row[0]
     return moment
 
 
 def ask(
-    connection: Connection[Any], query: str | sql.Composed, params: Any = None
+    connection: Connection[Any], query: Statement, params: Params | None = None
 ) -> Cursor[tuple[Any, ...]]:
     """Runs a statement and gives its rows as tuples, whatever the connection and its role are set
     to: in the binary format a time reads the same by any DateStyle."""
     cursor = connection.cursor(binary=True, row_factory=tuple_row)
-    return cursor.execute(query.encode() if isinstance(query, str) else query, params)
+    return cursor.execute(query, params)

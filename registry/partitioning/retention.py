@@ -18,9 +18,9 @@ from psycopg import Connection, errors, sql
 
 from ..model import Cleanup
 from .ahead import missing_ahead, rest_has
-from .ddl import Statement, attach
-from .layouts import EVENTS, ByTime, Leaf, Table, ask
-from .statements import CONVERSION
+from .ddl import attach
+from .layouts import ByTime, Leaf, Table, ask
+from .queries import Statement, filled, queries, setting
 
 Turn = Callable[[], AbstractContextManager[Connection[Any]]]
 """Begins a transaction of the cleanup."""
@@ -31,18 +31,8 @@ TRIES: Final = 5
 PAGE: Final = 2_000
 """Games that are looked up in a partition by one statement."""
 
-MINE: Final = f"""
-SELECT FROM pg_class AS c JOIN pg_partitioned_table AS p ON p.partrelid = c.oid
-WHERE c.oid = to_regclass('{EVENTS}') AND p.partstrat = 'r' AND pg_has_role(c.relowner, 'USAGE')
-  AND to_regclass('{CONVERSION}') IS NULL
-""".encode()
-"""A row if the table of events is laid out by time, belongs to this role, and is not being
-converted: what is dropped here would stay in the copy."""
-
-_ROWS: Final = """
-SELECT greatest(reltuples, pg_stat_get_live_tuples(oid), 0)::bigint
-FROM pg_class WHERE oid = to_regclass(%s)
-"""
+MINE: Final = queries.droppable
+"""A row if partitions are dropped by this role."""
 
 # What may pass, or was done by somebody else.
 _LATER: Final = (
@@ -89,7 +79,7 @@ class Retention:
             rows = 0
             if self._below_floors(leaf):
                 with self._turn() as connection:
-                    found = ask(connection, _ROWS, [leaf.name]).fetchone()
+                    found = ask(connection, queries.rows, {"name": leaf.name}).fetchone()
                     rows = found[0] if found else 0
                 if not self._try([self._sql("DROP TABLE {}", leaf)]):
                     rows = 0
@@ -109,18 +99,13 @@ class Retention:
         Floors only rise, and a game that begins meanwhile has no event there, so the answer holds
         for good.
         """
-        query = sql.SQL(
-            "SELECT max(game_id), count(*), coalesce(bool_or(above), false) FROM ("
-            "SELECT g.game_id, EXISTS (SELECT FROM {} AS e WHERE e.game_id = g.game_id "
-            "AND e.sequence > g.floor) AS above "
-            "FROM {} AS g WHERE g.game_id > %s ORDER BY g.game_id LIMIT %s) AS page"
-        ).format(self._table.identifier(leaf.name), self._table.identifier("game"))
+        query = filled(queries.above_floor, leaf=self._table.identifier(leaf.name))
         after, games = "", PAGE
         while games == PAGE:
             with self._turn() as connection:
                 try:
                     with connection.transaction():
-                        row = ask(connection, query, [after, PAGE]).fetchone()
+                        row = ask(connection, query, {"after": after, "games": PAGE}).fetchone()
                 except errors.UndefinedTable:  # another cleanup has dropped it
                     return False
             assert row is not None  # a row of counts
@@ -136,7 +121,7 @@ class Retention:
             with self._turn() as connection:
                 try:
                     with connection.transaction():
-                        ask(connection, self._sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+                        ask(connection, setting("lock_timeout", LOCK_TIMEOUT))
                         for statement in whole:
                             ask(connection, statement)
                     return True

@@ -15,9 +15,9 @@ from typing import Final
 from attrs import frozen
 
 from ..arguments import text_id, whole
-from ..commands.progress import Advance, Progress
 from ..errors import InvalidArgument, InvalidPayload, RegistryError
 from ..payloads import decode
+from ..progress import Advance, Progress
 from .plan import Flawed, Plan, Problem, Refused, Standing, conflict, judge
 from .report import Report
 from .source import Event, Source, SourceGame, SourceSession

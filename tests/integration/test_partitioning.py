@@ -38,10 +38,21 @@ from registry import (
     schema,
 )
 from registry.cli import main
-from registry.commands.progress import Advance, Silent
-from registry.partitioning import ByHash, ByTime, Layout, Plain, bring_empty, moving, read
+from registry.partitioning import (
+    ByHash,
+    ByTime,
+    Layout,
+    Plain,
+    bring_empty,
+    conversion,
+    copying,
+    moving,
+    read,
+)
 from registry.partitioning.layouts import describe
-from registry.partitioning.moving import Mover, Outcome, Pace
+from registry.partitioning.locking import Pace
+from registry.partitioning.moving import Mover, Outcome
+from registry.progress import Advance, Silent
 
 pytestmark = pytest.mark.owner
 
@@ -78,8 +89,8 @@ def conninfo(plain_conninfo: str) -> str:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that even a small table takes many."""
-    monkeypatch.setattr(moving, "FIRST_BATCH", 50)
-    monkeypatch.setattr(moving, "LARGEST_BATCH", 50)
+    monkeypatch.setattr(copying, "FIRST_BATCH", 50)
+    monkeypatch.setattr(copying, "LARGEST_BATCH", 50)
 
 
 @contextmanager
@@ -755,12 +766,9 @@ def test_a_dry_run_changes_nothing_and_its_sql_does_the_same(
     try:
         begin_in(other, LAYOUTS[before])
         assert convert(other, LAYOUTS[after]) is Outcome.DONE
-        for statement in script.split(";\n"):
-            with_text = "\n".join(
-                line for line in statement.splitlines() if not line.startswith("--")
-            )
-            if with_text.strip():
-                run_as_psql(conninfo, with_text)
+        text = re.sub(r"^--.*\n", "", script, flags=re.MULTILINE)
+        for statement in re.findall(r"(?:\$\$.*?\$\$|[^;$])+;", text, re.DOTALL):
+            run_as_psql(conninfo, statement)
         assert catalogue(conninfo) == catalogue(other)
     finally:
         server.drop(other)
@@ -879,7 +887,7 @@ def test_the_doctor_sees_a_conversion_that_is_not_done(
     ((level, said, remedy),) = findings(conninfo, capsys)
     assert level == "attention"
     assert re.match(r"a conversion to 4 partitions by hash, begun at .*, is not done, \d+ ", said)
-    with mover(conninfo, ByHash(4)) as running, running._alone():
+    with mover(conninfo, ByHash(4)) as running, running._locking.alone():
         ((level, said, _),) = findings(conninfo, capsys)
         assert (level, "is running" in said) == ("advice", True)
     rows(conninfo, "DROP TRIGGER game_event_mirror_insert ON game_event")
@@ -960,7 +968,7 @@ def test_sigterm_ends_it_after_the_batch_and_ctrl_c_at_once(conninfo: str) -> No
                 command(conninfo, "--by", "hash", "--partitions", "4", "--share", "0.02", "--json"),
                 stdout=subprocess.PIPE,
             )
-            wait_until(lambda: moving.is_running(connection))
+            wait_until(lambda: conversion.is_running(connection))
             before_it = copied(conninfo)
             wait_until(lambda: copied(conninfo) > before_it)  # noqa: B023
         os.kill(child.pid, number)

@@ -16,7 +16,12 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-SHIPPED = {"sql": "*.sql", "migrations": "*.sql", "examples/data": "*.pgn"}
+SHIPPED = {
+    "sql": "*.sql",
+    "sql/partitioning": "*.sql",
+    "migrations": "*.sql",
+    "examples/data": "*.pgn",
+}
 PROGRAM = """
 import json, sys
 from registry import EmbeddedPostgres, GameSessionRegistry, migrate
@@ -95,7 +100,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) 
         metadata = wheel.read(next(n for n in names if n.endswith("METADATA"))).decode()
     for folder, pattern in SHIPPED.items():
         inside = f"registry/{'demo/data' if folder == 'examples/data' else folder}/"
-        shipped = {n[len(inside) :] for n in names if n.startswith(inside)}
+        shipped = {n[len(inside) :] for n in names if re.fullmatch(rf"{inside}[^/]+", n)}
         assert shipped == files(folder, pattern)
     modules = {str(p.relative_to(CHECKOUT)) for p in (CHECKOUT / "registry").rglob("*.py")}
     assert {n for n in names if n.endswith(".py")} == modules

@@ -1,0 +1,3 @@
+-- Lets another connection convert.
+-- Locks nothing.
+SELECT pg_advisory_unlock(%(lock)s)
