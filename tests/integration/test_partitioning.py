@@ -31,6 +31,7 @@ from registry import (
     GameNotFound,
     GameSessionRegistry,
     HistoryPruned,
+    RegistryConfig,
     RegistryError,
     RegistryUnavailable,
     SchemaMismatch,
@@ -52,7 +53,10 @@ from registry.partitioning import (
 from registry.partitioning.layouts import describe
 from registry.partitioning.locking import Pace
 from registry.partitioning.moving import Mover, Outcome
+from registry.partitioning.queries import filled, queries
 from registry.progress import Advance, Silent
+from registry.queries import queries as main_queries
+from registry.settings import server_settings
 
 pytestmark = pytest.mark.owner
 
@@ -1172,3 +1176,100 @@ def test_a_cleanup_drops_while_all_go_on(aged: str) -> None:
         registry.cleanup_expired_sessions()
     play.check(aged)
     assert old not in partitions(aged)
+
+
+SEGMENTS = {"game_ids": ["game 1", "game 7"], "afters": [3, 20], "throughs": [2**63 - 1, 60]}
+BATCH: dict[str, dict[str, object]] = {
+    "look": {"game_id": "game 1", "sequence": 4, "rows": 100},
+    "lock_free": {"game_ids": ["game 1", "game 7"]},
+    "lock_one": {"game_id": "game 1"},
+    "copy": SEGMENTS,
+    "count": SEGMENTS,
+}
+"""The statements of a batch that read what may be long."""
+
+
+def reads(connection: psycopg.Connection[Any], query: Any, params: Any) -> dict[str, list[str]]:
+    """By which conditions a query's plan looks into the index of each table, "all" by none."""
+    found = defaultdict(list)
+
+    def look(node: dict[str, Any]) -> None:
+        if "Relation Name" in node and node["Node Type"].endswith("Scan"):
+            found[node["Relation Name"]].append(node.get("Index Cond", "all"))
+        for child in node.get("Plans", ()):
+            look(child)
+
+    text = query if isinstance(query, bytes) else query.as_string(connection).encode()
+    cursor = psycopg.ClientCursor(connection)
+    ((plan,),) = cursor.execute(b"EXPLAIN (FORMAT JSON) " + text, params)
+    look(plan[0]["Plan"])
+    return dict(found)
+
+
+def unkeyed(found: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """What is not looked up by the game, and of events by the sequence too."""
+    return [
+        (table, condition)
+        for table, conditions in found.items()
+        for condition in conditions
+        if "game_id" not in condition or ("sequence" not in condition and table != "game")
+    ]
+
+
+@pytest.mark.parametrize("target", [ByHash(3), DAILY], ids=str)
+def test_a_batch_reads_by_the_key_however_small_the_tables(
+    target: Layout, conninfo: str, small_batches: None
+) -> None:
+    fill(conninfo)
+    begun(conninfo, target)
+    rows(conninfo, "ANALYZE")
+    with schema.working(conninfo) as connection:
+        connection.execute(queries.configure)
+        for name, params in BATCH.items():
+            found = reads(connection, getattr(queries, name), params)
+            assert found.keys() >= ({"game_event"} if params is SEGMENTS else {"game"})
+            assert unkeyed(found) == [], name
+
+
+def test_what_is_dropped_is_looked_through_by_the_key(aged: str) -> None:
+    old, *_ = with_old_events(aged)
+    rows(aged, "ANALYZE")
+    with psycopg.connect(aged, autocommit=True) as connection:
+        connection.execute(main_queries.configure, server_settings(RegistryConfig(), local=False))
+        query = filled(queries.above_floor, leaf=psycopg.sql.Identifier(old))
+        found = reads(connection, query, {"after": "game 1", "games": 2_000})
+    assert found.keys() == {"game", old}
+    assert unkeyed(found) == []
+
+
+def test_other_columns_than_the_registrys_are_not_left_behind(
+    conninfo: str, small_batches: None
+) -> None:
+    fill(conninfo)
+    rows(conninfo, "ALTER TABLE game_event ADD COLUMN theirs integer")
+    before = catalogue(conninfo)
+    with pytest.raises(RegistryError, match=r"other columns.* theirs"):
+        convert(conninfo, ByHash(3))
+    assert catalogue(conninfo) == before
+    assert convert(conninfo, Plain()) is Outcome.DONE  # nothing to do, nothing in the way
+    rows(conninfo, "ALTER TABLE game_event DROP COLUMN theirs")
+    begun(conninfo, ByHash(3))
+    rows(conninfo, "ALTER TABLE game_event ADD COLUMN theirs integer")
+    with pytest.raises(RegistryError, match=r"other columns.* theirs"):
+        convert(conninfo, ByHash(3))
+
+
+def test_all_that_it_makes_is_where_the_events_are(conninfo: str, small_batches: None) -> None:
+    """Though the role has a schema of its own, which comes first."""
+    fill(conninfo)
+    rows(conninfo, "CREATE SCHEMA mine")
+    own_first = make_conninfo(conninfo, options="-c search_path=mine,public")
+    begun(own_first, ByHash(3))
+    assert rows(conninfo, "SELECT FROM pg_class WHERE relnamespace = 'mine'::regnamespace") == []
+    assert value(conninfo, "SELECT to_regproc('public.game_event_mirror')") is not None
+    with GameSessionRegistry.connect(conninfo) as registry:
+        registry.record_event("game 1", 1)
+        registry.prune_events("game 2", 20)
+    before = dump(conninfo)
+    assert convert(conninfo, ByHash(3)) is Outcome.DONE
+    assert dump(conninfo) == before
