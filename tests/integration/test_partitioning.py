@@ -47,6 +47,7 @@ from registry.partitioning import (
     bring_empty,
     conversion,
     copying,
+    locking,
     moving,
     read,
 )
@@ -68,17 +69,19 @@ LAYOUTS: dict[str, Layout] = {
     "daily": DAILY,
     "hourly": ByTime(timedelta(hours=1)),
 }
+
+
+def quick(names: list[Any], *chosen: Any) -> list[Any]:
+    """All of these, those that were not chosen marked slow."""
+    return [
+        pytest.param(*name, marks=() if name in chosen else pytest.mark.slow)
+        for name in ((name,) if isinstance(name, str) else name for name in names)
+    ]
+
+
 WAYS = [
-    ("plain", "hash"),
-    ("hash", "daily"),
-    ("daily", "plain"),
-    *(
-        pytest.param(*way, marks=pytest.mark.slow)
-        for way in [
-            ("hash", "more"), ("daily", "hourly"), ("plain", "daily"), ("daily", "hash"),
-            ("hash", "plain"),
-        ]
-    ),
+    ("plain", "hash"), ("hash", "daily"), ("daily", "plain"), ("hash", "more"),
+    ("daily", "hourly"), ("plain", "daily"), ("daily", "hash"), ("hash", "plain"),
 ]  # fmt: skip
 
 QUICK = Pace(lock_timeout=0.2, patience=20.0, share=1.0)
@@ -290,7 +293,7 @@ class Play:
         )
 
 
-@pytest.mark.parametrize(("before", "after"), WAYS)
+@pytest.mark.parametrize(("before", "after"), quick(WAYS, ("hash", "daily"), ("daily", "plain")))
 def test_everything_goes_on_meanwhile_and_nothing_is_lost(
     before: str, after: str, conninfo: str, small_batches: None
 ) -> None:
@@ -302,7 +305,7 @@ def test_everything_goes_on_meanwhile_and_nothing_is_lost(
     assert layout(conninfo) == LAYOUTS[after]
 
 
-@pytest.mark.parametrize(("before", "after"), WAYS)
+@pytest.mark.parametrize(("before", "after"), quick(WAYS, ("plain", "hash")))
 def test_what_is_there_is_the_same_afterwards(
     before: str, after: str, conninfo: str, server: Server, small_batches: None
 ) -> None:
@@ -371,7 +374,7 @@ def interrupted(conninfo: str, target: Layout, after: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(1, marks=pytest.mark.slow), pytest.param(13)], ids=["each", "some"]
+    "step", [pytest.param(1, marks=pytest.mark.slow), pytest.param(23)], ids=["each", "some"]
 )
 def test_whereever_it_is_interrupted_it_goes_on(
     step: int, conninfo: str, small_batches: None
@@ -496,8 +499,9 @@ def test_another_target_while_one_is_under_way_is_refused(
     assert convert(conninfo, ByHash(4)) is Outcome.DONE
 
 
-def test_one_at_a_time(conninfo: str, small_batches: None) -> None:
+def test_one_at_a_time(conninfo: str, small_batches: None, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(conninfo)
+    monkeypatch.setattr(locking, "LINGERING", 0.2)
     with mover(conninfo, ByHash(4), evolve(QUICK, share=0.001)) as first:
         running = in_thread(first.run)
         wait_until(lambda: value(conninfo, "SELECT to_regclass('game_event_conversion')"))
@@ -604,19 +608,19 @@ class Appending:
 
 
 HINDRANCES = {
-    "one who has recorded": ("INSERT INTO game_event VALUES ('theirs', 1, now(), 1, '1')", Plain()),
-    "one who has read": ("SELECT FROM game_event LIMIT 1", Plain()),
-    "one who holds a game": ("SELECT FROM game WHERE game_id = 'game 7' FOR UPDATE", Plain()),
+    "one who has recorded": "INSERT INTO game_event VALUES ('theirs', 1, now(), 1, '1')",
+    "one who has read": "SELECT FROM game_event LIMIT 1",
+    "one who holds a game": "SELECT FROM game WHERE game_id = 'game 7' FOR UPDATE",
 }
 
 
-@pytest.mark.parametrize("hindrance", HINDRANCES)
+@pytest.mark.parametrize("hindrance", quick([*HINDRANCES], ("one who has recorded",)))
 def test_it_gives_way_to_a_long_transaction_and_appends_go_on(
     hindrance: str, conninfo: str, registry: GameSessionRegistry
 ) -> None:
     fill(conninfo)
-    statement, _ = HINDRANCES[hindrance]
-    pace = Pace(lock_timeout=0.05, patience=1.0, share=1.0)
+    statement = HINDRANCES[hindrance]
+    pace = Pace(lock_timeout=0.05, patience=0.5, share=1.0)
     with Appending(registry) as appending, held(conninfo, statement) as connection:
         before = time.monotonic()
         with pytest.raises(RegistryUnavailable, match="let them end") as refusal:
@@ -641,7 +645,7 @@ def test_a_snapshot_older_than_the_copy_is_waited_for(conninfo: str) -> None:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         reader.execute("SELECT FROM game LIMIT 1")
         with pytest.raises(RegistryUnavailable, match=f"process {reader.info.backend_pid}"):
-            convert(conninfo, ByHash(4), Pace(patience=0.5, share=1.0))
+            convert(conninfo, ByHash(4), Pace(patience=0.2, share=1.0))
         with mover(conninfo, ByHash(4)) as waiting:
             running = in_thread(waiting.run)
             wait_until(lambda: copied(conninfo) > 0)
@@ -757,7 +761,7 @@ def test_run_by_a_superuser_all_belongs_to_the_owner(
     assert convert(make_conninfo(conninfo, user=role), Plain()) is Outcome.DONE
 
 
-@pytest.mark.parametrize(("before", "after"), WAYS)
+@pytest.mark.parametrize(("before", "after"), quick(WAYS, ("hash", "daily")))
 def test_a_dry_run_changes_nothing_and_its_sql_does_the_same(
     before: str, after: str, conninfo: str, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -810,7 +814,7 @@ def apply(conninfo: str, remedy: str | None) -> None:
     assert main([*words, "--database", conninfo]) == 0
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", quick([*LAYOUTS], ("hash",), ("daily",)))
 def test_the_doctor_is_content_with_every_layout(
     name: str, conninfo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -870,6 +874,7 @@ def test_no_partition_is_added_for_a_time_that_the_rest_has_rows_of(
     assert sequences(conninfo, "chess") == [1]
 
 
+@pytest.mark.slow
 def test_the_doctor_names_partitions_past_their_time(
     conninfo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -982,7 +987,7 @@ def test_sigterm_ends_it_after_the_batch_and_ctrl_c_at_once(conninfo: str) -> No
     assert dump(conninfo) == before
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", quick([*LAYOUTS], ("daily",)))
 def test_migrations_go_back_and_forth_on_every_layout(name: str, conninfo: str) -> None:
     begin_in(conninfo, LAYOUTS[name])
     schema.rollback(conninfo, to="0001_registry_tables")
@@ -1011,6 +1016,7 @@ def test_another_way_of_partitioning_is_not_taken_for_ours(conninfo: str) -> Non
         layout(conninfo)
 
 
+@pytest.mark.slow
 def test_times_read_the_same_whatever_the_role_is_set_to(conninfo: str) -> None:
     fill(conninfo)
     convert(conninfo, ByTime(timedelta(hours=6)))
