@@ -58,7 +58,7 @@ class Enough(Exception):
 
 @define
 class Locking:
-    """Used by one thread, but for `end`."""
+    """The turns and the locks of one conversion. Used by one thread, but for `end`."""
 
     connection: Connection[Any]
     pace: Pace
@@ -87,6 +87,8 @@ class Locking:
         self.again(once)
 
     def again(self, once: Callable[[], T]) -> T:
+        """Does something until it gets its locks. Raises `RegistryUnavailable` when that takes
+        longer than `Pace.patience`."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(
                 (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
@@ -111,9 +113,11 @@ class Locking:
         return f"{said}: let them end. {GO_ON.capitalize()}"
 
     def pause(self, took: float) -> None:
+        """Behind so many seconds of work, as `Pace.share` has it."""
         self.sleep(min(took * (1 / self.pace.share - 1), LONGEST_PAUSE))
 
     def sleep(self, seconds: float) -> None:
+        """Raises `Enough` when it is to end before."""
         if monotonic() + seconds > self._until or self._end.wait(seconds):
             raise Enough
 
