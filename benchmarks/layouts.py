@@ -97,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layouts", description=__doc__)
     for name, default in (("rows", 10_000_000), ("rounds", 7), ("seconds", 1)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N")
+    parser.add_argument("--share", type=float, default=0.5, help="as of the command partition")
     options = parser.parse_args(argv)
     games = options.rows // IN_EACH
     with EmbeddedPostgres() as server, Progress(
@@ -126,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _create(server.conninfo, there, "one_table")
             moved = attrs.evolve(peer, conninfo=make_conninfo(first, dbname=there), name=name)
             peers[name] = moved
-            took, appends = beside(moved, partial(_partition, moved.conninfo, words))
+            took, appends = beside(moved, partial(_partition, moved.conninfo, words, options.share))
             print(f"| {name} | {took:.0f} | {appends} | {_megabytes(moved.conninfo):,.0f} |")
         print("\n| calls | " + " | ".join(LAYOUTS) + " |")
         print("| --- |" + " ---: |" * len(LAYOUTS))
@@ -219,8 +220,9 @@ def _failed(name: str, error: Exception) -> None:
     raise SystemExit(f"{name}: {error}")
 
 
-def _partition(conninfo: str, words: Sequence[str]) -> None:
+def _partition(conninfo: str, words: Sequence[str], share: float) -> None:
     command = [sys.executable, "-m", "registry", "partition", "--database", conninfo, *words]
+    command += ["--share", f"{share}"]
     subprocess.run(command, check=True, capture_output=True)
 
 

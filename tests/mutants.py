@@ -238,8 +238,8 @@ MUTANTS = [
         "floor-rises-and-events-stay",
         "3",
         "sql/acknowledge.sql",
-        "AND e.sequence <= target.through",
-        "AND e.sequence < target.through",
+        "AND sequence <= (SELECT through FROM target)",
+        "AND sequence < (SELECT through FROM target)",
         LOG + "test_only_what_every_live_session_has_is_pruned",
     ),
     mutant(

@@ -33,6 +33,7 @@ CALLS = [
     ["inspect", "session", SESSION],
     ["doctor"],
     ["import-prisma", "--from", "dbname=nowhere"],
+    ["partition", "--by", "hash", "--partitions", "2"],
     ["demo", "--games", "1"],
 ]
 """Each command, as an operator may call it; the database is put behind."""

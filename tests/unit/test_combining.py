@@ -583,10 +583,12 @@ def is_interrupted(call: Callable[[], object], code: Collection[CodeType], point
     def enter(frame: FrameType, event: str, _: object) -> Any:
         if frame.f_code not in code:
             return None
+        frame.f_trace = step  # Python 3.13 heeds the next line only behind this one
         frame.f_trace_opcodes = True
         return step
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # from Python 3.12 on, settrace looks whether any has
     sys.settrace(enter)
     try:
         call()
