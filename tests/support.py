@@ -100,6 +100,8 @@ def confine() -> None:
 
     def migrate(conninfo: str, **settings: object) -> list[str]:
         done = migrates(conninfo, **settings)
+        if not done:  # it has what it needs since the one that did something
+            return done
         create = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(APPLICATION))
         there = psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation
         with suppress(*there), psycopg.connect(conninfo, autocommit=True) as connection:
