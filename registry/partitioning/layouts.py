@@ -202,5 +202,6 @@ def ask(
 ) -> Cursor[tuple[Any, ...]]:
     """Runs a statement and gives its rows as tuples, whatever the connection and its role are set
     to: in the binary format a time reads the same by any DateStyle."""
-    cursor = connection.cursor(binary=True, row_factory=tuple_row)
-    return cursor.execute(query, params)
+    # Not the connection's own kind, which may bind in the client.
+    cursor = Cursor(connection, row_factory=tuple_row)
+    return cursor.execute(query, params, binary=True)

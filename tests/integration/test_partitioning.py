@@ -51,6 +51,7 @@ from registry.partitioning import (
     moving,
     read,
 )
+from registry.partitioning import layouts as asking
 from registry.partitioning.layouts import describe
 from registry.partitioning.locking import Pace
 from registry.partitioning.moving import Mover, Outcome
@@ -346,26 +347,28 @@ class Cut(Exception):
     """The connection went."""
 
 
-def breaking(after: int) -> tuple[type[psycopg.Cursor[Any]], list[int]]:
-    """Cursors that end their connection behind so many statements, and what they have run."""
-    ran = [0]
+def breaking(after: int) -> type[psycopg.Cursor[Any]]:
+    """Cursors that end their connection behind so many statements."""
+    ran = count(1)
 
     class Breaking(psycopg.Cursor[Any]):
         def execute(self, *args: Any, **kwargs: Any) -> Any:
             result = super().execute(*args, **kwargs)
-            ran[0] += 1
-            if ran[0] == after:
+            if next(ran) == after:
                 self.connection.close()
                 raise Cut
             return result
 
-    return Breaking, ran
+    return Breaking
 
 
 def interrupted(conninfo: str, target: Layout, after: int) -> bool:
     """Whether a run was, by the end of its connection behind so many statements."""
-    cursor, _ = breaking(after)
-    with psycopg.connect(conninfo, autocommit=True, cursor_factory=cursor) as connection:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        psycopg.connect(conninfo, autocommit=True) as connection,
+    ):
+        patch.setattr(asking, "Cursor", breaking(after))
         try:
             Mover(connection, target, QUICK).run()
         except (Cut, psycopg.OperationalError):

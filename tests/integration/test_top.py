@@ -49,17 +49,23 @@ def many_games(conninfo: str, number: int) -> None:
 
 
 @contextmanager
-def appending(registry: GameSessionRegistry, game_id: str) -> Iterator[None]:
-    """Events go in all the while."""
+def appending(registry: GameSessionRegistry, game_id: str) -> Iterator[Callable[[], None]]:
+    """Events go in all the while; what it yields waits for the next one."""
     over = threading.Event()
+    last = 0
 
     def append() -> None:
+        nonlocal last
         while not over.is_set():
-            registry.record_event(game_id, 1)
+            last = registry.record_event(game_id, 1)
+
+    def another() -> None:
+        before = last
+        wait_until(lambda: last > before + 1)  # one of them may have begun before
 
     done = in_thread(append)
     try:
-        yield
+        yield another
     finally:
         over.set()
         done.result(PATIENCE)
@@ -166,7 +172,7 @@ def test_among_very_many_games_a_busy_one_is_met_within_a_round_and_then_stays(
     monkeypatch.setattr(activity, "STRETCH", 20)
     monkeypatch.setattr(activity, "WATCHED", 5)
     many_games(conninfo, 200)
-    with appending(registry, "game-0150"):
+    with appending(registry, "game-0150") as another:
         watch = Watch(limit=3)
         most = 0
 
@@ -178,6 +184,7 @@ def test_among_very_many_games_a_busy_one_is_met_within_a_round_and_then_stays(
 
         assert 2 <= looks_until(watch, connection, met) <= 200 / 20 + 2
         for _ in range(25):  # two more rounds
+            another()  # or it has no rate
             view = watch.look(connection)
             assert met(view)
         assert most <= 20 + 20 + 5 + 5
