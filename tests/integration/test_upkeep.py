@@ -343,6 +343,7 @@ def test_an_end_waits_for_the_sweep_of_its_game_and_leaves_nothing(
     registry: Registry, conninfo: str
 ) -> None:
     fill(conninfo, games=1, sessions=0, events=3, age="2 days")
+    rows(conninfo, "UPDATE game SET head_at = now()")  # or the cleanup could end it first
     with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
         cleanup = in_thread(registry.cleanup_expired_sessions)
         until_blocked(conninfo, 1, "sweep_events")
