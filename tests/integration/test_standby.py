@@ -528,9 +528,6 @@ def test_a_query_cancelled_by_the_recovery_is_the_primarys_to_answer(
         page = call.result(20)
         right(page, 1, 20, 20)
         assert page.source == "database"
-    # By a lock, where vacuum cuts off a partition's end.
-    conflicts = "SELECT sum(confl_snapshot + confl_lock) FROM pg_stat_database_conflicts"
-    wait_until(lambda: value(own.standby, conflicts) > 0)
 
 
 def test_a_frozen_standby_is_left_alone_and_used_again_when_it_thaws(
