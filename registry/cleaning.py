@@ -75,15 +75,18 @@ class Cleaning:
         assert row is not None  # a constant query
         self._as_of: datetime = row[0]
         self._retention = config.replay_retention
-        self._limits: dict[str, object] = {
-            "batch_size": batch_size,
+
+    @property
+    def _limits(self) -> dict[str, object]:
+        return {
+            "batch_size": self._batch_size,
             "retention": self._retention,
             "as_of": self._as_of,
         }
 
     def due(self) -> int | None:
         """About how many sessions and events are due; None if there are too many to count."""
-        limits = {name: self._limits[name] for name in ("as_of", "retention")}
+        limits = {"retention": self._retention, "as_of": self._as_of}
         row = self._database.row(queries.cleanup_due, limits)
         assert row is not None  # a row of counts
         sessions, events, all_of_them = row
@@ -136,7 +139,6 @@ class Cleaning:
         partitions = Retention(self._turn, table, self._as_of - retention, self._as_of)
         partitions.add_ahead()
         self._as_of = partitions.cutoff + retention
-        self._limits["as_of"] = self._as_of
         yield from partitions.drop_aged(self.raise_floors)
 
     def _counted(self, query: bytes) -> Iterator[int]:
