@@ -22,7 +22,7 @@ from attrs import frozen
 from registry import GameSessionRegistry, RegistryConfig
 
 from .payload import PAYLOAD
-from .usage import CpuTimes, cpu_times, family, spent
+from .usage import CpuTimes, cpu_times, family, served, spent
 
 TIMES = 4
 """CPU is counted in hundredths of a second."""
@@ -60,13 +60,7 @@ class Server:
     def served(self) -> tuple[int, int]:
         """Transactions, which are statements here, and rows of events read."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
-            row = connection.execute(
-                "SELECT xact_commit, (SELECT sum(idx_tup_fetch) FROM pg_stat_user_tables "
-                "WHERE relname = 'game_event') FROM pg_stat_database "
-                "WHERE datname = current_database()"
-            ).fetchone()
-        assert row is not None
-        return int(row[0]), int(row[1] or 0)
+            return served(connection)
 
 
 def caught_up(primary: str, standby: str) -> None:

@@ -33,7 +33,7 @@ from registry.cache import RedisReplayCache
 from .payload import PAYLOAD, game_names
 from .peers import Unavailable
 from .peers.redis_streams import Redis, redis_server
-from .usage import cpu_times, family, spent
+from .usage import cpu_times, family, served, spent
 
 PLAIN = "PostgreSQL alone"
 WAYS = (PLAIN, "memory", "empty Redis", "filled Redis", "Redis killed")
@@ -129,13 +129,7 @@ class Field:
         """Transactions, which are statements here, and rows that the server has read for them."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             connection.execute("SELECT pg_stat_force_next_flush()")
-            row = connection.execute(
-                "SELECT xact_commit, (SELECT sum(idx_tup_fetch) FROM pg_stat_user_tables "
-                "WHERE relname = 'game_event') FROM pg_stat_database "
-                "WHERE datname = current_database()"
-            ).fetchone()
-        assert row is not None
-        return int(row[0]), int(row[1] or 0)
+            return served(connection)
 
     def fill(self, redis: str) -> None:
         wanted = dict.fromkeys(self.names, (0, self.head))

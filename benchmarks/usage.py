@@ -1,10 +1,12 @@
-"""CPU time and memory of processes, the clients' and the server's."""
+"""CPU time and memory of processes, the clients' and the server's, and what that has served."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import psutil
+from psycopg import Connection
 
 CpuTimes = dict[int, float]
 
@@ -48,3 +50,14 @@ def resident(pid: int) -> int:
         return int(process.memory_full_info().uss)
     except (AttributeError, psutil.AccessDenied):
         return int(process.memory_info().rss)
+
+
+def served(connection: Connection[Any]) -> tuple[int, int]:
+    """Transactions of a database, which are statements here, and rows of events read for them."""
+    row = connection.execute(
+        "SELECT xact_commit, (SELECT sum(idx_tup_fetch) FROM pg_stat_user_tables "
+        "WHERE relname = 'game_event') FROM pg_stat_database "
+        "WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1] or 0)
