@@ -2,7 +2,8 @@
 -- 'off' alone would break the promise that a recorded event survives a crash of the server.
 -- Every query here is written for index scans and nested loops: statistics that are old, or a
 -- plan made while the tables were small, must not talk the server out of them. No statement
--- runs long enough to be worth compiling.
+-- runs long enough to be worth compiling, and to plan one anew for its parameters takes longer
+-- than most of them run: above all where it deletes from many partitions.
 -- The driver reads a time in UTC several times as fast as in any other zone; a caller's
 -- connections keep theirs.
 -- Locks nothing.
@@ -27,4 +28,5 @@ SELECT set_config('statement_timeout', %(statement_timeout)s, %(local)s),
        set_config('enable_bitmapscan', 'off', %(local)s),
        set_config('enable_hashjoin', 'off', %(local)s),
        set_config('enable_mergejoin', 'off', %(local)s),
+       set_config('plan_cache_mode', 'force_generic_plan', %(local)s),
        set_config('jit', 'off', %(local)s)

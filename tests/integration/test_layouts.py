@@ -106,3 +106,21 @@ def test_a_clock_that_jumped_lets_the_cleanup_go_no_further_than_the_first_young
     # 38, 15, then 52 of 60: the third is young enough.
     assert registry.cleanup_expired_sessions().events == 2
     assert sequences(laid_out, "chess") == list(range(3, EVENTS + 1))
+
+
+def test_a_connection_plans_each_statement_once(laid_out: str) -> None:
+    """Planning anew, for sixteen tables to delete from, would take longer than the statement."""
+    config = RegistryConfig(cache_bytes=0, pool_min_size=1, pool_max_size=1)
+    with GameSessionRegistry.connect(laid_out, config=config) as registry:
+        session = registry.issue_resume_token("chess", "alice").session.session_id
+        for _ in range(12):
+            last = registry.record_event("chess", "e4")
+            registry.fetch_events_since("chess", last - 1)
+            registry.heartbeat(session)
+            registry.acknowledge(session, last)
+        with registry._database.connection() as connection:
+            plans = connection.execute(
+                "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
+            ).fetchall()
+    assert len(plans) >= 4
+    assert all(generic and not custom for generic, custom in plans)
