@@ -79,7 +79,7 @@ class GameSessionRegistry(Sessions, Log, Upkeep):
         cache = _cache(cache, config)
         given = Pool(pool, Preparation(config, owned=False))
         database = Database(given, config, observer=guarded(observer))
-        standby = None if read_pool is None else Standby(read_pool, config)
+        standby = None if read_pool is None else Standby.on(read_pool, config)
         self._use(database, config, cache, standby)
 
     @classmethod

@@ -66,7 +66,7 @@ class Lease:
                     connection.prepare_threshold = None
                 if preparation.distrusts(connection):
                     connection.close()
-                self._give_up_after(config.statement_timeout + GRACE)
+                self._bound_waits()
                 if sound(connection):
                     set_modes(connection, *OURS)
                     return connection
@@ -88,18 +88,23 @@ class Lease:
         finally:
             self._taken_from.putconn(connection)
 
-    def _give_up_after(self, seconds: float) -> None:
-        """Bounds each wait for the server: it may be past timing out a statement by itself.
+    def _patience(self) -> float:
+        """Seconds for which a wait for the server may last that begins now: it may be past timing
+        out a statement by itself."""
+        return self._config.statement_timeout + GRACE
+
+    def _bound_waits(self) -> None:
+        """Bounds each wait for the server.
 
         The connection is ours alone for the while, so its `wait` can be stood in for, until it is
         deleted; a class of connections would do for a pool of our own, but not for a caller's.
         """
         connection = self._connection
-        unbounded = connection.wait
+        unbounded, patience = connection.wait, self._patience
 
         def wait(gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
             try:
-                return unbounded(gen, interval, timeout=seconds if timeout is None else timeout)
+                return unbounded(gen, interval, patience() if timeout is None else timeout)
             except psycopg.OperationalError as error:
                 if error.sqlstate is None:  # in the middle of an answer: of no more use to anybody
                     self.silent = connection.pgconn.status == ConnStatus.OK

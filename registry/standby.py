@@ -8,29 +8,27 @@ docs/replicas.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import count, takewhile
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import psycopg
 from attrs import evolve, frozen
-from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
 from .arrays import bigint_array, text_array, uuid_array
 from .breaker import Breaker
 from .config import RegistryConfig
-from .errors import InvalidArgument
-from .lease import restore, sound
-from .pool import PsycopgPool
+from .errors import InvalidArgument, RegistryError
+from .lease import Lease
+from .pool import OwnPool, Pool, PsycopgPool
 from .preparation import Preparation
 from .queries import queries
 from .runs import Run
-from .settings import OURS, network_settings, set_modes
+from .settings import network_settings
 from .statements import Row, answer_of
 
 logger: Final = logging.getLogger("registry.standby")
@@ -49,29 +47,29 @@ class Rest:
 class Standby:
     """Reads events from a standby. Safe to share between threads; it never raises."""
 
-    def __init__(
-        self, pool: PsycopgPool, config: RegistryConfig, own: Preparation | None = None
-    ) -> None:
-        """`own`: what the pool's connections are prepared with, if it is the registry's own."""
+    def __init__(self, pool: Pool, config: RegistryConfig) -> None:
         self._pool = pool
-        self._owned = own is not None
-        self._preparation = own or _preparation(config, owned=False)
-        self._timeout = config.standby_timeout
+        self._config = _brief(config)
         self._breaker = Breaker(
             logger,
-            "the standby is of no use (%s): replays come from the primary",
+            "replays come from the primary alone: the standby is of no use: %s",
             "replays are read from the standby again",
         )
+
+    @classmethod
+    def on(cls, pool: PsycopgPool, config: RegistryConfig) -> Standby:
+        """One on a caller's pool."""
+        return cls(Pool(pool, _preparation(config, owned=False)), config)
 
     @classmethod
     def of(cls, conninfo: str, config: RegistryConfig) -> Standby:
         """One with a pool of its own, not yet open."""
         preparation = _preparation(config, owned=True)
-        try:
-            given = conninfo_to_dict(conninfo)
-            pool: PsycopgPool = ConnectionPool(
+
+        def make() -> PsycopgPool:
+            return ConnectionPool(
                 conninfo,
-                kwargs={**network_settings(config, given), "autocommit": True},
+                kwargs=kwargs,
                 configure=preparation.configure,
                 name="registry-standby",
                 min_size=0,
@@ -79,14 +77,17 @@ class Standby:
                 reconnect_timeout=config.standby_timeout,
                 open=False,
             )
+
+        try:
+            kwargs = {**network_settings(config, conninfo_to_dict(conninfo)), "autocommit": True}
+            return cls(OwnPool(make, preparation), config)
         except (psycopg.ProgrammingError, UnicodeEncodeError):
             # The text of the error would show the password.
             raise InvalidArgument("read_conninfo is neither a libpq string nor a URL") from None
-        return cls(pool, config, preparation)
 
     def open(self) -> None:
         """Opens its own pool, which waits for nothing: it connects when it is first asked."""
-        self._pool.open()
+        self._pool.current.open()
 
     @property
     def resting(self) -> bool:
@@ -102,7 +103,8 @@ class Standby:
             rows = self._ask(asked)
             runs = [_run(page, row) for page, row in zip(asked, rows, strict=True)]
         except Exception as error:  # also what a caller's own pool raises; its text may show rows
-            self._breaker.failed(type(error).__name__)
+            ours = isinstance(error, RegistryError)
+            self._breaker.failed(str(error) if ours else type(error).__name__)
             return nothing
         if any(runs):
             self._breaker.succeeded()
@@ -112,13 +114,11 @@ class Standby:
 
     def close(self) -> None:
         """Closes its own pool."""
-        if self._owned:
-            self._pool.close()
+        self._pool.close()
 
     def leave(self) -> None:
         """Lets go of its own pool, without waiting for who still uses it."""
-        if self._owned:
-            self._pool.close(timeout=1)
+        self._pool.leave()
 
     def _ask(self, asked: Sequence[Rest]) -> Sequence[Row]:
         query = {
@@ -128,50 +128,39 @@ class Standby:
             "limits": bigint_array([page.most for page in asked]),
         }
         statement = queries.fetch_events_standby, query
-        with self._connection(monotonic() + self._timeout) as connection:
-            rows = answer_of(connection, [*self._preparation.first(connection), statement])
+        until = monotonic() + self._config.standby_timeout
+        with BriefLease(self._pool, self._config, until) as connection:
+            self._pool.preparation.settle(connection)
+            first = self._pool.preparation.first(connection)
+            rows = answer_of(connection, [*first, statement])
             if not all(row[0] for row in rows):
                 raise NoStandby  # it was promoted: the next connection may lead to another one
         return sorted(rows, key=lambda row: int(row[1]))
 
-    @contextmanager
-    def _connection(self, deadline: float) -> Iterator[Connection[Any]]:
-        """A connection whose every wait ends with the deadline, closed if anything goes wrong."""
-        while True:
-            connection = self._pool.getconn(timeout=max(deadline - monotonic(), 0.001))
-            if sound(connection):
-                break
-            self._pool.putconn(connection)
-        before = connection.autocommit, connection.isolation_level
-        threshold = connection.prepare_threshold
-        unbounded = connection.wait
 
-        def wait(gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            left = max(deadline - monotonic(), 0.0)
-            return unbounded(gen, interval, left if timeout is None else timeout)
+class BriefLease(Lease):
+    """All its waits together end when it does, and nobody gets what was left in the middle."""
 
-        connection.wait = wait  # type: ignore[method-assign]
-        try:
-            set_modes(connection, *OURS)
-            if self._preparation.is_pooled(connection):
-                connection.prepare_threshold = None
-            self._preparation.settle(connection)
-            yield connection
-        except BaseException:
-            connection.close()  # it may be in the middle of an answer
-            raise
-        finally:
-            vars(connection).pop("wait", None)
-            if not connection.closed:
-                connection.prepare_threshold = threshold
-                restore(connection, *before)
-            self._pool.putconn(connection)
+    __slots__ = ()
+
+    def _patience(self) -> float:
+        return max(self._until - monotonic(), 0.0)
+
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if kind is not None:
+            self._connection.close()
+        super().__exit__(kind)
+
+
+def _brief(config: RegistryConfig) -> RegistryConfig:
+    """The server gives up when the call does, and so does the pool."""
+    return evolve(
+        config, statement_timeout=config.standby_timeout, pool_timeout=config.standby_timeout
+    )
 
 
 def _preparation(config: RegistryConfig, *, owned: bool) -> Preparation:
-    """The server gives up when the call does."""
-    config = evolve(config, statement_timeout=config.standby_timeout)
-    return Preparation(config, owned=owned, lineage=False)
+    return Preparation(_brief(config), owned=owned, lineage=False)
 
 
 class NoStandby(Exception):
