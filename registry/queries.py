@@ -32,6 +32,7 @@ class Queries:
     doctor_indexes: bytes
     doctor_laggards: bytes
     doctor_server: bytes
+    doctor_standbys: bytes
     doctor_tables: bytes
     doctor_upkeep: bytes
     end_game: bytes

@@ -16,7 +16,8 @@ from . import add_database, folded, positive_seconds, positive_whole
 
 EXIT_CODES: Final = {
     0: "nothing needs attention",
-    1: "something needs attention; or an error, said in one line on stderr",
+    1: "an error, said in one line on stderr",
+    3: "something needs attention",
 }
 
 _DEFAULTS: dict[str, Any] = {limit.name: limit.default for limit in fields(Limits)}
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _limit(parser, "retention", "the servers' replay_retention")
     _limit(parser, "grace", "how much later the cleanup may come")
     _limit(parser, "longest", "how long a transaction may be open")
+    _limit(parser, "behind", "bytes of the log that a standby may lack")
     _limit(parser, "skew", "between this machine's clock and the server's")
     _limit(parser, "lag", "events that a player may lack")
     _limit(parser, "dead", "dead rows of a table, above a fifth of the live ones")
@@ -68,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for finding in diagnosis.findings:
             _print(finding)
-    return 0 if diagnosis.healthy else 1
+    return 0 if diagnosis.healthy else 3
 
 
 def _print(finding: Finding) -> None:

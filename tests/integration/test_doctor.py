@@ -19,6 +19,7 @@ import pytest
 from probes import configured, event_table, held, rows, value
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
+from replica import following
 from support import RUN, Clock, Server, wait_until
 
 from registry import EmbeddedPostgres, GameSessionRegistry, migrate, schema
@@ -32,6 +33,7 @@ Finding = dict[str, str]
 WARD = f"ward_{RUN}"
 STRANGER = f"stranger_{RUN}"
 
+SETTINGS = {"max_prepared_transactions": 3}
 CHECKS = [
     "migrations", "indexes", "partitions", "cleanup", "laggards", "vacuum", "snapshots",
     "durability", "autovacuum", "time limits", "connections", "clock",
@@ -50,7 +52,7 @@ class Command:
         found = json.loads(self._capsys.readouterr().out)
         findings: list[Finding] = found["findings"]
         ill = any(finding["level"] == "attention" for finding in findings)
-        assert (code, found["healthy"]) == (int(ill), not ill)
+        assert (code, found["healthy"]) == (3 if ill else 0, not ill)
         return findings
 
     def one(self, check: str, conninfo: str, *options: str) -> Finding:
@@ -71,7 +73,7 @@ def doctor(capsys: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(scope="module")
 def apart() -> Iterator[str]:
     """A migrated database on a server of the module's own, whose settings may be changed."""
-    with EmbeddedPostgres(settings={"max_prepared_transactions": 3}) as server:
+    with EmbeddedPostgres(settings=SETTINGS) as server:
         migrate(server.conninfo)
         yield server.conninfo
 
@@ -97,7 +99,7 @@ def test_for_people_a_line_each_and_the_remedy_below(
 ) -> None:
     run(apart, "DROP INDEX game_oldest")
     try:
-        assert main(["doctor", "--database", apart]) == 1
+        assert main(["doctor", "--database", apart]) == 3
         lines = capsys.readouterr().out.splitlines()
         place = lines.index("!! indexes      game_oldest is missing")
         assert lines[place + 1].strip() == f"-> {blueprint().indexes['game_oldest']}"
@@ -327,6 +329,28 @@ def test_a_standby_with_an_old_snapshot(apart: str) -> None:
     wait_until(lambda: said() == ["nothing holds vacuum back"])
 
 
+@pytest.mark.owner
+def test_a_standby_that_is_paused_and_falls_behind(apart: str, doctor: Command) -> None:
+    assert "replication" not in {f["check"] for f in doctor(apart)}
+    with following(apart, {"fsync": "off", **SETTINGS}) as follower:
+        there = follower.conninfo
+        wait_until(lambda: "0 B behind" in doctor.one("replication", apart)["said"])
+        assert "the standby standby is" in doctor.one("replication", apart)["said"]
+        assert doctor.one("replication", there)["said"] == "this standby is 0 B behind (streaming)"
+
+        run(there, "SELECT pg_wal_replay_pause()")
+        wait_until(lambda: doctor.level("replication", there) == "attention")
+        run(apart, "CREATE TABLE ballast AS SELECT generate_series(1, 10000)")
+        assert doctor.level("replication", apart) == "ok"
+        assert doctor.level("replication", apart, "--behind", "100000") == "attention"
+        paused = doctor.one("replication", there)
+        assert paused["said"].endswith(": its replay is paused")
+        run(there, paused["remedy"])
+        wait_until(lambda: doctor.level("replication", there) == "ok")
+        wait_until(lambda: doctor.level("replication", apart, "--behind", "100000") == "ok")
+        run(apart, "DROP TABLE ballast")
+
+
 def test_what_the_cleanup_should_have_removed(
     registry: GameSessionRegistry, conninfo: str, clock: Clock, doctor: Command
 ) -> None:
@@ -501,7 +525,7 @@ def test_clocks_that_differ(offset: str, said: str, conninfo: str) -> None:
     command = [sys.executable, "-m", "registry", "doctor", "--json", "--database", conninfo]
     faked = {**os.environ, "LD_PRELOAD": str(_libfaketime()), "FAKETIME": offset}
     done = subprocess.run(command, env=faked, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 3, done.stderr
     (clock,) = [f for f in json.loads(done.stdout)["findings"] if f["check"] == "clock"]
     assert clock["level"] == "attention"
     assert clock["said"] == f"the server's is 1m30s {said} this machine's"
@@ -536,6 +560,7 @@ def test_each_command_works_on_a_standby(
 ) -> None:
     assert value(standby, "SELECT pg_is_in_recovery()")
     assert doctor.level("standby", standby) == "advice"
+    assert "not connected to its primary" in doctor.one("replication", standby)["said"]
     for argv in (["top", "--once", "--interval", "0.01"], ["inspect", "game", "chess"]):
         assert main([*argv, "--database", standby]) == 0
         assert "chess" in capsys.readouterr().out

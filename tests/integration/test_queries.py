@@ -34,7 +34,7 @@ from support import Server, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig
 from registry.blueprint import blueprint
-from registry.diagnosis import SETTINGS
+from registry.diagnosis.server import SETTINGS
 from registry.queries import queries
 from registry.receipts import NO_RECEIPT
 from registry.resources import folder
@@ -457,6 +457,7 @@ CASES = [
     ),
     Case(query="doctor_laggards", use="of few games", params=lambda s: laggards(10)),
     Case(query="doctor_server", use="any", params=lambda s: {"settings": SETTINGS}),
+    Case(query="doctor_standbys", use="any", params=lambda s: {}),
     Case(query="doctor_tables", use="any", params=lambda s: {"tables": list(blueprint().tables)}),
     Case(
         query="doctor_upkeep",

@@ -26,8 +26,8 @@ LOADED: dict[str, Any] = {"sql": queries, "partitioning": partitioning.queries}
 MODULES = sorted(Path(registry.__file__).parent.rglob("*.py"))
 
 # They work on the schema and the server itself, and have their SQL beside the code; or read that of
-# the migrations, or tell an operator what to run.
-OWN_SQL = {"schema.py", "embedded.py", "blueprint.py", "diagnosis.py"}
+# the migrations.
+OWN_SQL = {"schema.py", "embedded.py", "blueprint.py"}
 # They make and rename tables, and what others gave them is copied: little but names.
 NAMES = {"ddl.py", "statements.py", "retention.py"}
 
