@@ -63,6 +63,7 @@ FILL = (
     INSERT INTO game_event (game_id, sequence, recorded_at, codec, payload)
     SELECT 'old-' || to_char(n, 'FM00000000'), s, {AT}, 1, %(payload)s
     FROM generate_series(%(first)s, %(last)s - 1) AS n, generate_series(1, %(each)s) AS s
+    ORDER BY n, s
     """,
 )
 

@@ -15,8 +15,8 @@ SLICE = 0.2
 
 
 def run(lab: Lab) -> None:
-    # By its length the case is worth two points of others; a smoke test has fewer rounds.
-    rounds = max(2, round(2 * lab.options.seconds / SLICE))
+    # By its length the case is worth six points of others; a smoke test has fewer rounds.
+    rounds = max(2, round(6 * lab.options.seconds / SLICE))
     lab.view.expect(1)
     with lab.peers("ours", "plain") as peers:
         contenders = [lab.callers(peer, Append(peer, 1), threads=1) for peer in peers.values()]

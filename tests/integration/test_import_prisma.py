@@ -471,6 +471,40 @@ def test_games_that_have_gone_on_in_the_registry_are_left_alone(
         assert carried(conninfo) == before
 
 
+@pytest.mark.parametrize("swept", [True, False])
+def test_what_lies_below_a_floor_is_gone_though_a_cleanup_has_not_swept_it_yet(
+    source: Source, conninfo: str, carry: Callable[..., dict[str, Any]], swept: bool
+) -> None:
+    for game in ("behind", "on", "over"):
+        source.events(game, 1, 2)
+    source.session("behind", "alice")
+    carry()
+    rows(conninfo, "UPDATE game SET floor = CASE game_id WHEN 'over' THEN 2 ELSE 1 END")
+    if swept:
+        rows(
+            conninfo,
+            "DELETE FROM game_event AS e USING game AS g "
+            "WHERE g.game_id = e.game_id AND sequence <= floor",
+        )
+    source.execute('DELETE FROM "gameEvent" WHERE "gameId" = \'behind\'')
+    source.events("behind", 5, 6)
+    source.events("on", 3)
+    source.execute('UPDATE "gameSession" SET "lastAckSequence" = 2')
+    report = carry()
+    assert problems(report) == []
+    assert report["done"] == {"games": 2, "events": 3, "sessions": 1}
+    assert [standing(conninfo, game) for game in ("behind", "on", "over")] == [
+        (4, 6), (1, 3), (2, 2)
+    ]  # fmt: skip
+    assert replayed(conninfo, "behind", 4) == [(n, {"n": n}) for n in (5, 6)]
+    assert replayed(conninfo, "on", 1) == [(n, {"n": n}) for n in (2, 3)]
+    # What the cleanup was about to delete is left to it.
+    left = [] if swept else [1]
+    assert sequences(conninfo, "behind") == [*left, 5, 6]
+    assert sequences(conninfo, "on") == [*left, 2, 3]
+    assert sequences(conninfo, "over") == ([] if swept else [1, 2])
+
+
 def test_a_game_of_the_registry_with_the_same_id_is_never_mixed_up(
     source: Source, conninfo: str, carry: Callable[..., dict[str, Any]]
 ) -> None:
