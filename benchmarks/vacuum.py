@@ -38,6 +38,9 @@ KINDS = (APPEND, HOT, ACKNOWLEDGE, REPLAY)
 PAGE = 10
 """Events between two acknowledgements of a player, and so of a replay."""
 
+SETTINGS = {"checkpoint_timeout": "1h", "max_wal_size": "16GB"}
+"""A checkpoint makes every call slower for minutes, whoever holds back vacuum: let there be none."""
+
 Took = Mapping[tuple[str, int], Sequence[float]]
 """Of each kind of call, in each stretch of the time, the seconds that calls took."""
 
@@ -158,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stretches = 10
     stretch = options.minutes * 60 / stretches
     context = get_context("spawn")
-    with EmbeddedPostgres() as server:
+    with EmbeddedPostgres(settings=SETTINGS) as server:
         wires, children, holders = {}, [], []
         for number, (way, (layout, held)) in enumerate(ways(stretch).items()):
             conninfo = _database(server.conninfo, f"way_{number}")
