@@ -38,8 +38,9 @@ KINDS = (APPEND, HOT, ACKNOWLEDGE, REPLAY)
 PAGE = 10
 """Events between two acknowledgements of a player, and so of a replay."""
 
-SETTINGS = {"checkpoint_timeout": "1h", "max_wal_size": "16GB"}
-"""A checkpoint makes every call slower for minutes, whoever holds back vacuum: let there be none."""
+SETTINGS = {"checkpoint_timeout": "1h", "max_wal_size": "16GB", "shared_buffers": "1GB"}
+"""No checkpoint and no page that has to be written to make room: these make every call slower for
+minutes, whoever holds back vacuum."""
 
 Took = Mapping[tuple[str, int], Sequence[float]]
 """Of each kind of call, in each stretch of the time, the seconds that calls took."""
