@@ -28,14 +28,15 @@ _COLOURS = {ATTENTION: "\033[1;31m", ADVICE: "\033[33m"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Changes nothing. Connect as the role of your "
+        "!! needs attention, ? is advice: worth a thought. It does not look for holes in logs: "
+        "`inspect game` does. Changes nothing. Connect as the role of your "
         "servers to have its settings judged; it sees other roles' transactions with pg_monitor."
     )
     add_database(parser)
     _limit(parser, "retention", "the servers' replay_retention")
     _limit(parser, "grace", "how much later the cleanup may come")
     _limit(parser, "longest", "how long a transaction may be open")
-    _limit(parser, "behind", "bytes of the log that a standby may lack")
+    _limit(parser, "behind", "bytes of the write-ahead log that a standby may be behind")
     _limit(parser, "skew", "between this machine's clock and the server's")
     _limit(parser, "lag", "events that a player may lack")
     _limit(parser, "dead", "dead rows of a table, above a fifth of the live ones")

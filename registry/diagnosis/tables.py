@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from .. import schema
 from ..blueprint import blueprint
@@ -64,9 +64,18 @@ def partitions(connection: Connection[Any], events: Table, limits: Limits) -> It
 
 def _conversion(connection: Connection[Any]) -> Iterator[Finding]:
     try:
-        standing = Standing.ask(connection)
+        with connection.transaction():  # what is refused must not end the look
+            standing = Standing.ask(connection)
     except RegistryError as error:
         yield Finding("partitions", ATTENTION, *str(error).split(": ", 1))
+        return
+    except errors.InsufficientPrivilege:
+        yield Finding(
+            "partitions",
+            ADVICE,
+            "a conversion is running or not done, and this role may not see how far it is",
+            "run this as the owner of the tables",
+        )
         return
     begun = standing.conversion
     if begun is not None:
@@ -81,7 +90,7 @@ def _conversion(connection: Connection[Any]) -> Iterator[Finding]:
             if not begun.sound
             else "let it end"
             if running
-            else f"{command(begun.target)}, or the same with only --abandon",
+            else f"{command(begun.target)}, or python -m registry partition --abandon",
         )
     elif standing.old is not None:
         yield Finding(

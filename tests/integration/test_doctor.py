@@ -505,6 +505,29 @@ def test_each_command_works_as_a_role_that_was_granted_the_least(
 
 
 @pytest.mark.owner
+def test_a_conversion_that_the_role_may_not_look_into(
+    conninfo: str, role: str, doctor: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (layout,) = rows(conninfo, "SELECT relkind::text FROM pg_class WHERE relname = 'game_event'")
+    target = ["--by", "nothing"] if layout == ("p",) else ["--by", "hash", "--partitions", "2"]
+    partition = ["partition", "--database", conninfo]
+    assert main([*partition, *target, "--max-seconds", "0.001"]) == 3
+    capsys.readouterr()
+    try:
+        assert doctor.level("partitions", conninfo) == "attention"
+        found = doctor.one("partitions", role)
+        assert (found["level"], found["remedy"]) == (
+            "advice",
+            "run this as the owner of the tables",
+        )
+        assert "clock" in {f["check"] for f in doctor(role)}
+    finally:
+        assert main([*partition, "--abandon"]) == 0
+    capsys.readouterr()
+    assert doctor.level("partitions", role) == "ok"
+
+
+@pytest.mark.owner
 def test_who_may_read_nothing_gets_an_error(
     server: Server, conninfo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
