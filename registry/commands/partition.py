@@ -37,8 +37,8 @@ directly to the server, as the owner of the tables. More in docs/partitioning.md
 
 EXIT_CODES: Final = {
     0: "the table is laid out as was asked",
-    1: "an error, said in one line on stderr; run it again to go on",
-    TIME_UP: "--max-seconds, or SIGTERM, came before all was done; likewise",
+    1: "an error, said in one line on stderr; what was done stays",
+    TIME_UP: "--max-seconds, or SIGTERM, came before the end; run it again to go on",
     130: "interrupted; likewise",
 }
 
@@ -174,7 +174,7 @@ def _convert(mover: Mover, as_json: bool) -> int:
     elif outcome is Outcome.TIME_UP:
         print(
             f"copied {mover.copied:,} events in {seconds:.1f} s; ended before all was done: the "
-            "same command goes on from there"
+            f"same command goes on from there{'' if mover.copied else ', given more time'}"
         )
     else:
         print(
@@ -194,7 +194,10 @@ def _abandon(mover: Mover, as_json: bool) -> int:
 
 
 def _print_script(connection: Connection[Any], mover: Mover, abandon: bool) -> None:
-    for said, statements in mover.script_of_abandon() if abandon else mover.script():
+    steps = list(mover.script_of_abandon() if abandon else mover.script())
+    if not steps:
+        print("-- Nothing is to be done.")
+    for said, statements in steps:
         print(f"-- {said}")
         for statement in statements:
             text = (
