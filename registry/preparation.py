@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -49,12 +49,11 @@ class Preparation:
         # They were there when one of them fell silent, and may be as dead.
         self._distrusted: WeakSet[Connection[Any]] = WeakSet()
         self._pooled: WeakSet[Connection[Any]] = WeakSet()  # they lead to a pooler
-        self._wary = False  # whether one of the two has ever had any: nearly never, and asked often
 
     def configure(self, connection: Connection[Any]) -> None:
         """Sets up a new connection of the registry's own pool."""
         if behind_pooler(connection):
-            self._note(self._pooled, [connection])
+            self._pooled.add(connection)
         else:
             connection.execute(queries.configure, self._session)
         set_modes(connection, *OURS)
@@ -66,7 +65,8 @@ class Preparation:
         """
         if connection not in self._settled:
             if not self._owned and behind_pooler(connection):
-                self._note(self._pooled, [connection])
+                with self._lock:
+                    self._pooled.add(connection)
                 connection.prepare_threshold = None  # the lease gives it back as it was
             if self._once and connection not in self._pooled:
                 answer_of(connection, self._once)
@@ -80,20 +80,16 @@ class Preparation:
 
     def is_pooled(self, connection: Connection[Any]) -> bool:
         """Whether a connection that was in use before leads to a pooler."""
-        return self._wary and connection in self._pooled
+        return bool(self._pooled) and connection in self._pooled
 
     def distrust_all(self) -> None:
         """One fell silent: those that were there beside it may be as dead."""
-        self._note(self._distrusted, self._settled)
+        with self._lock:
+            self._distrusted.update(self._settled)
 
     def distrusts(self, connection: Connection[Any]) -> bool:
         """Whether a connection may be as dead as one that fell silent beside it."""
-        return self._wary and connection in self._distrusted
-
-    def _note(self, among: WeakSet[Connection[Any]], these: Iterable[Connection[Any]]) -> None:
-        with self._lock:
-            among.update(these)
-            self._wary = True
+        return bool(self._distrusted) and connection in self._distrusted
 
 
 def behind_pooler(connection: Connection[Any]) -> bool:

@@ -948,7 +948,7 @@ MUTANTS = [
         "dead-connections-are-tried-one-by-one",
         "retries",
         "registry/preparation.py",
-        "self._note(self._distrusted, self._settled)",
+        "self._distrusted.update(self._settled)",
         "pass",
         SETTLING + "test_dead_connections_of_the_pool_do_not_use_up_a_calls_tries",
     ),

@@ -14,10 +14,11 @@ from ..diagnosis import ADVICE, ATTENTION, Finding, Limits, diagnose
 from ..looking import span
 from . import add_database, folded, positive_seconds, positive_whole
 
+UNHEALTHY: Final = 3
 EXIT_CODES: Final = {
     0: "nothing needs attention",
     1: "an error, said in one line on stderr",
-    3: "something needs attention",
+    UNHEALTHY: "something needs attention",
 }
 
 _DEFAULTS: dict[str, Any] = {limit.name: limit.default for limit in fields(Limits)}
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for finding in diagnosis.findings:
             _print(finding)
-    return 0 if diagnosis.healthy else 3
+    return 0 if diagnosis.healthy else UNHEALTHY
 
 
 def _print(finding: Finding) -> None:
