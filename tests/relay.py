@@ -109,7 +109,7 @@ class Relay:
             threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError, ValueError):  # closed by another thread
+        try:
             while True:
                 for end in select.select([client, server], [], [])[0]:
                     data = end.recv(2**16)
@@ -125,6 +125,8 @@ class Relay:
                         return
                     else:
                         server.sendall(data)
+        except (OSError, ValueError):  # one broke, or was closed by another thread
+            _close(client, server)
 
     def _trap(self, data: bytes) -> _Trap | None:
         for trap in self._traps:
