@@ -122,6 +122,8 @@ def run(options: argparse.Namespace) -> int:
     with schema.working(options.database) as connection:
         schema.check(connection)
         mover = Mover(connection, target, pace, progress())
+        if not options.json:
+            mover.announce = _announce
         if options.dry_run:
             _print_script(connection, mover, options.abandon)
             return 0
@@ -149,39 +151,51 @@ def _target(options: argparse.Namespace) -> Layout:
 
 
 def _convert(mover: Mover, as_json: bool) -> int:
-    began, bytes_ = monotonic(), mover.size()
-    if not as_json:
-        print(
-            f"the events take {size(bytes_)}; the copy takes about as much beside them until it "
-            "is done",
-            file=sys.stderr,
-        )
-    with ended_by_sigterm(mover.end):
-        outcome = mover.run()
+    began = monotonic()
+    try:
+        with ended_by_sigterm(mover.end):
+            outcome = mover.run()
+    except KeyboardInterrupt:
+        print(f"interrupted: {_so_far(mover)}", file=sys.stderr)
+        raise
     seconds = monotonic() - began
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "outcome": outcome.name.lower(),
-                    "layout": str(mover.target),
-                    "copied": mover.copied,
-                    "bytes": bytes_,
-                    "seconds": round(seconds, 3),
-                }
-            )
-        )
+        found = {
+            "outcome": outcome.name.lower(),
+            "layout": str(mover.target),
+            "copied": mover.copied,
+            "copied_before": mover.copied_before,
+            "added": mover.added,
+            "total": mover.total,
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(found))
     elif outcome is Outcome.TIME_UP:
-        print(
-            f"copied {mover.copied:,} events in {seconds:.1f} s; ended before all was done: the "
-            f"same command goes on from there{'' if mover.copied else ', given more time'}"
-        )
+        print(f"ended after {seconds:.1f} s: {_so_far(mover)}")
+    elif outcome is Outcome.ALREADY:
+        done = f"added {mover.added} that were missing" if mover.added else "nothing was to be done"
+        print(f"game_event is laid out in {mover.target} already; {done}")
     else:
+        before = f", {mover.copied_before:,} before that" if mover.copied_before else ""
         print(
             f"game_event is laid out in {mover.target}; copied {mover.copied:,} events in "
-            f"{seconds:.1f} s"
+            f"{seconds:.1f} s{before}"
         )
     return TIME_UP if outcome is Outcome.TIME_UP else 0
+
+
+def _so_far(mover: Mover) -> str:
+    there = mover.copied_before + mover.copied
+    copied = f"{there:,} of at most {mover.total:,}" if there else "none of the"
+    return f"{copied} events are copied; the same command goes on from there"
+
+
+def _announce(bytes_: int) -> None:
+    print(
+        f"the events take {size(bytes_)}; the copy takes about as much beside them until it is "
+        "done",
+        file=sys.stderr,
+    )
 
 
 def _abandon(mover: Mover, as_json: bool) -> int:

@@ -53,7 +53,8 @@ class Copying:
         position = (self._conversion.game_id, self._conversion.sequence)
         rows, took = FIRST_BATCH, 0.0
         while True:
-            self._locking.pause(took)
+            if took:  # at least one batch: a run whose time is short gets on as well
+                self._locking.pause(took)
             began = monotonic()
             segments = self._look(position, rows)
             if not segments:

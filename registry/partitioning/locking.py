@@ -56,6 +56,14 @@ class Enough(Exception):
     """It is to begin nothing further."""
 
 
+def in_the_way(pids: Iterable[int]) -> str:
+    """The end of an error: whose transactions are in the way, and what to do."""
+    named = [str(pid) for pid in pids]
+    processes = f" (PostgreSQL's process {', '.join(named)})" if named else ""
+    or_end = f", or SELECT pg_terminate_backend({named[0]})" if named else ""
+    return f"{processes}: let that end{or_end}. {GO_ON.capitalize()}"
+
+
 @define
 class Locking:
     """The turns and the locks of one conversion. Used by one thread, but for `end`."""
@@ -101,16 +109,14 @@ class Locking:
         try:
             return retrying(once)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            raise RegistryUnavailable(self._in_the_way()) from None
+            raise RegistryUnavailable(self._refusal()) from None
 
-    def _in_the_way(self) -> str:
+    def _refusal(self) -> str:
         users = ask(self.connection, queries.users, {"names": [EVENTS, NEXT, "game"]}).fetchall()
-        said = f"others were using the tables for {self.pace.patience:g} s on end"
-        if users:
-            said += f" (process {', '.join(str(pid) for pid, _ in users)})"
+        said = f"for --patience {self.pace.patience:g} seconds others were using the tables"
         if any(vacuum for _, vacuum in users):
-            said += ", one of them is vacuum, which --lock-timeout 2 has the server interrupt"
-        return f"{said}: let them end. {GO_ON.capitalize()}"
+            said += ", vacuum among them, which --lock-timeout 2 has the server interrupt"
+        return f"{said}{in_the_way(pid for pid, _ in users)}"
 
     def pause(self, took: float) -> None:
         """Behind so many seconds of work, as `Pace.share` has it."""

@@ -7,7 +7,7 @@ stands is in the database, so that it goes on from wherever it was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from enum import Enum
 from functools import partial
@@ -27,7 +27,7 @@ from .conversion import Conversion, Standing, foreign_objects
 from .copying import Copying
 from .ddl import attach, drop, foreseen
 from .layouts import EVENTS, ByHash, ByTime, Layout, Table, ask, database_time, describe
-from .locking import GO_ON, Enough, Locking, Pace
+from .locking import Enough, Locking, Pace, in_the_way
 from .queries import Statement, queries
 from .statements import NEXT, OLD
 
@@ -36,6 +36,8 @@ class Outcome(Enum):
     """How a run ended."""
 
     DONE = "done"
+    ALREADY = "already"
+    """The events were in that layout; at most partitions for the days to come were added."""
     TIME_UP = "time up"
     """It was to end before it was done; another run goes on from there."""
 
@@ -51,8 +53,16 @@ class Mover:
     target: Layout
     pace: Pace = field(factory=Pace)
     progress: Progress = field(factory=Silent)
+    announce: Callable[[int], object] = lambda size: None
+    """Told, before a copy begins or goes on, about how many bytes it takes beside the events."""
     copied: int = 0
     """Rows that this run has copied."""
+    copied_before: int = 0
+    """Rows that runs before this one had copied."""
+    total: int = 0
+    """Rows that there are to copy, at most, once the copy has begun."""
+    added: int = 0
+    """Partitions for times to come that were missing, and are there now."""
     _locking: Locking = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -72,10 +82,9 @@ class Mover:
         self._locking.begin()
         try:
             with self._locking.alone():
-                self._convert()
+                return self._convert()
         except Enough:
             return Outcome.TIME_UP
-        return Outcome.DONE
 
     def abandon(self) -> bool:
         """Takes back a conversion that is under way, and says whether there was one.
@@ -88,11 +97,6 @@ class Mover:
                 return False
             self._locking.patiently(lambda: statements.abandon(standing.next))
         return True
-
-    def size(self) -> int:
-        """About how many bytes the copy takes, beside the table that is there."""
-        ((size,),) = self._rows(queries.size, {"name": EVENTS})
-        return int(size)
 
     def script(self) -> Iterator[tuple[str, list[Statement]]]:
         """All that a run would do from here on, a sentence and its statements for each step.
@@ -145,15 +149,17 @@ class Mover:
                 _transaction(self.pace.timeout(), statements.abandon(standing.next)),
             )
 
-    def _convert(self) -> None:
+    def _convert(self) -> Outcome:
         self._execute(queries.configure)
         self._drop_old()
         standing = Standing.ask(self.connection)
         self._check(standing)
+        if standing.conversion is None and standing.events.layout == self.target:
+            self._extend(EVENTS)
+            return Outcome.ALREADY
+        ((size,),) = self._rows(queries.size, {"name": EVENTS})
+        self.announce(size)
         if standing.conversion is None:
-            if standing.events.layout == self.target:
-                self._extend(EVENTS)
-                return
             since, now = self._span()
             self._locking.patiently(
                 partial(statements.begin, standing.events, self.target, since, now)
@@ -166,6 +172,7 @@ class Mover:
         self._settle()
         self._locking.patiently(self._swap)
         self._drop_old()
+        return Outcome.DONE
 
     def _check(self, standing: Standing) -> None:
         """Raises `RegistryError` when what is there is in the way."""
@@ -205,8 +212,9 @@ class Mover:
 
     def _copy(self, conversion: Conversion) -> None:
         copying = Copying(self.connection, self._locking, conversion)
-        with self.progress.stage("copying", copying.total(), "events") as advance:
-            advance(conversion.copied)
+        self.copied_before, self.total = conversion.copied, copying.total()
+        with self.progress.stage("copying", self.total, "events") as advance:
+            advance(self.copied_before)
             for number in copying.batches():
                 self.copied += number
                 advance(number)
@@ -217,6 +225,7 @@ class Mover:
         assert table is not None
         for start in self._due(table):
             self._locking.patiently(partial(attach, table, start))
+            self.added += 1
 
     def _due(self, table: Table) -> list[datetime]:
         missing = missing_ahead(table, database_time(self.connection))
@@ -230,10 +239,9 @@ class Mover:
         deadline = monotonic() + self.pace.patience
         while older:
             if monotonic() > deadline:
-                pids = ", ".join(str(pid) for pid, _ in sorted(older))
                 raise RegistryUnavailable(
-                    f"a transaction is open that began before the copy's end and might miss it "
-                    f"(process {pids}): let it end. {GO_ON.capitalize()}"
+                    "a transaction is open that began before the copy's end and might miss it"
+                    f"{in_the_way(pid for pid, _ in sorted(older))}"
                 )
             self._locking.sleep(0.05)
             older &= set(self._rows(queries.snapshots))

@@ -326,7 +326,7 @@ def test_what_is_there_is_the_same_afterwards(
 
 def test_a_layout_that_is_there_is_left_as_it_is(conninfo: str) -> None:
     before = catalogue(conninfo)
-    assert convert(conninfo, Plain()) is Outcome.DONE
+    assert convert(conninfo, Plain()) is Outcome.ALREADY
     assert catalogue(conninfo) == before
 
 
@@ -394,7 +394,7 @@ def test_whereever_it_is_interrupted_it_goes_on(
             with GameSessionRegistry.connect(conninfo) as registry:
                 registry.record_event("game 1", after)
             before = dump(conninfo)
-        assert convert(conninfo, target) is Outcome.DONE
+        assert convert(conninfo, target) is not Outcome.TIME_UP
         assert layout(conninfo) == target
         assert dump(conninfo) == before
         assert (
@@ -626,7 +626,7 @@ def test_it_gives_way_to_a_long_transaction_and_appends_go_on(
     pace = Pace(lock_timeout=0.05, patience=0.5, share=1.0)
     with Appending(registry) as appending, held(conninfo, statement) as connection:
         before = time.monotonic()
-        with pytest.raises(RegistryUnavailable, match="let them end") as refusal:
+        with pytest.raises(RegistryUnavailable, match="let that end") as refusal:
             convert(conninfo, ByHash(4), pace)
         assert time.monotonic() - before < 10
         if "game_event" in statement:
@@ -869,7 +869,7 @@ def test_no_partition_is_added_for_a_time_that_the_rest_has_rows_of(
     today = value(conninfo, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
     rows(conninfo, f"DROP TABLE game_event_{today}")
     registry.record_event("chess", 1)
-    assert convert(conninfo, DAILY) is Outcome.DONE
+    assert convert(conninfo, DAILY) is Outcome.ALREADY
     assert value(conninfo, f"SELECT to_regclass('game_event_{today}')") is None
     rows(conninfo, "ANALYZE game_event_default")
     ((level, said, _),) = findings(conninfo, capsys)
@@ -945,6 +945,10 @@ def test_the_command_says_what_it_did(conninfo: str, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert out.startswith(f"game_event is laid out in 4 partitions by hash; copied {number:,} ev")
     assert "KiB; the copy takes about as much" in err
+    assert main([*base, "--by", "hash", "--partitions", "4"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "game_event is laid out in 4 partitions by hash already; nothing was to be done\n"
+    assert err == ""
     assert main([*base, "--by", "nothing", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["outcome"], said["layout"], said["copied"]) == ("done", "one table", number)
@@ -970,22 +974,53 @@ def test_wrong_usage_is_said_before_anything_is_done(
     assert "error: " in capsys.readouterr().err
 
 
+def test_a_run_gets_on_however_short_its_time_is(
+    conninfo: str, capsys: pytest.CaptureFixture[str], small_batches: None
+) -> None:
+    fill(conninfo)
+    before, there = dump(conninfo), 0
+    brief = ["--share", "1", "--max-seconds", "0.001", "--by", "hash", "--partitions", "4"]
+    while main(["partition", "--database", conninfo, *brief]) == 3:
+        assert copied(conninfo) > there
+        there = copied(conninfo)
+        assert f": {there:,} of at most" in capsys.readouterr().out
+    assert there > 0
+    assert layout(conninfo) == ByHash(4)
+    assert dump(conninfo) == before
+
+
+def test_an_error_is_the_only_line_on_stderr(
+    conninfo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows(conninfo, "CREATE TABLE game_event_next (n int)")
+    asked = ["--by", "hash", "--partitions", "4"]
+    assert main(["partition", "--database", conninfo, *asked]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: there is a table game_event_next of somebody else's")
+
+
 @pytest.mark.slow
 def test_sigterm_ends_it_after_the_batch_and_ctrl_c_at_once(conninfo: str) -> None:
     fill(conninfo, games=300, events=200)
+    total = value(conninfo, "SELECT sum(head - floor) FROM game")
     before = dump(conninfo)
     for number, code in ((signal.SIGTERM, 3), (signal.SIGINT, 130)):
         with psycopg.connect(conninfo) as connection:
             child = subprocess.Popen(
-                command(conninfo, "--by", "hash", "--partitions", "4", "--share", "0.02", "--json"),
+                command(conninfo, "--by", "hash", "--partitions", "4", "--share", "0.02"),
                 stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
             wait_until(lambda: conversion.is_running(connection))
             before_it = copied(conninfo)
             wait_until(lambda: copied(conninfo) > before_it)  # noqa: B023
         os.kill(child.pid, number)
-        child.communicate(timeout=30)
+        out, err = child.communicate(timeout=30)
         assert child.returncode == code
+        said = f"{copied(conninfo):,} of at most {total:,} events are copied; the same command"
+        assert said in (out if number == signal.SIGTERM else err)
     assert convert(conninfo, ByHash(4)) is Outcome.DONE
     assert dump(conninfo) == before
 
@@ -1260,7 +1295,7 @@ def test_other_columns_than_the_registrys_are_not_left_behind(
     with pytest.raises(RegistryError, match=r"other columns.* theirs"):
         convert(conninfo, ByHash(3))
     assert catalogue(conninfo) == before
-    assert convert(conninfo, Plain()) is Outcome.DONE  # nothing to do, nothing in the way
+    assert convert(conninfo, Plain()) is Outcome.ALREADY  # nothing to do, nothing in the way
     rows(conninfo, "ALTER TABLE game_event DROP COLUMN theirs")
     begun(conninfo, ByHash(3))
     rows(conninfo, "ALTER TABLE game_event ADD COLUMN theirs integer")
