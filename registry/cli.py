@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {argv[0]} needs {package}: {install(EXTRAS[package])}", file=sys.stderr)
         return 1
     except RegistryError as error:
-        print("error:", *str(error).split(), file=sys.stderr)
+        lines = filter(None, map(str.strip, str(error).splitlines()))
+        print(f"error: {'; '.join(lines)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # what is left to be written would fail again at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -116,7 +116,8 @@ class Inspection:
 
     @property
     def holders(self) -> tuple[InspectedSession, ...]:
-        """Those that hold the floor down: the live sessions of the lowest acknowledgement."""
+        """The live sessions of the lowest acknowledgement: they hold the floor down, unless it was
+        raised over them."""
         lowest = min((s.last_acknowledged for s in self.live), default=None)
         return tuple(s for s in self.live if s.last_acknowledged == lowest)
 

@@ -39,7 +39,8 @@ _MIGRATOR, _WORKER = 0x67616D65_72656731, 0x67616D65_72656732
 # What this library's migrations are called; others in the same history are another program's.
 _OURS = re.compile(r"\d{4}_registry_")
 # Whom to connect as, to change the schema and to work with it.
-AS_OWNER = "connect as the owner of the tables; before the first `migrate`, of the database"
+AS_OWNER = "connect as the owner of the tables"
+_TO_MIGRATE = f"{AS_OWNER}; before the first time, of the database"
 _AS_USER = (
     "have the owner of the tables run `python -m registry grant`, or connect as a role it let in"
 )
@@ -58,12 +59,12 @@ def migrate(conninfo: str, *, timeout: float = 300.0) -> list[str]:
     between, `RegistryUnavailable` when the server cannot be reached or the wait was too long:
     calling again is always safe.
     """
-    with _translated(AS_OWNER), _open(conninfo, prepare_threshold=None) as connection:
+    with _translated(_TO_MIGRATE), _open(conninfo, prepare_threshold=None) as connection:
         _check_encoding(connection)
         if not _missing(_applied(connection)):
             return []
     with (
-        _translated(AS_OWNER),
+        _translated(_TO_MIGRATE),
         _connect(conninfo) as connection,
         _migrator(connection, conninfo, timeout) as backend,
     ):

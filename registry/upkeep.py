@@ -10,6 +10,7 @@ from .core import Core
 from .model import Cleanup
 from .queries import queries
 from .storage import TrainedDictionary
+from .zstd import SIZES
 
 
 class Upkeep(Core):
@@ -95,4 +96,4 @@ class Upkeep(Core):
         that is bounded, then computes for a second or so. Two round trips, and one for each
         new dictionary that the events sampled were compressed by.
         """
-        return self._payloads.train(arguments.whole("size", size, 256, 2**20))
+        return self._payloads.train(arguments.whole("size", size, *SIZES))

@@ -21,6 +21,9 @@ except ModuleNotFoundError:  # the extra `compression` is not installed
 
 INSTALLED = zstandard is not None
 
+SIZES = 256, 2**20
+"""Bytes, from and to, that a dictionary can be asked to have at most."""
+
 _LEVEL = 3
 
 
@@ -122,6 +125,7 @@ def train(samples: Sequence[bytes], size: int) -> bytes:
         return zstandard.train_dictionary(size, list(samples)).as_bytes()
     except (zstandard.ZstdError, ValueError):
         raise RegistryError(
-            f"{len(samples)} events of {sum(map(len, samples))} bytes together are not enough to "
-            f"train a dictionary of {size} bytes on: record more first, or ask for a smaller one"
+            f"{len(samples):,} events of {sum(map(len, samples)):,} bytes together are not enough "
+            f"to train a dictionary of {size:,} bytes on: record more first"
+            f"{', or ask for a smaller one' if samples else ''}"
         ) from None

@@ -67,7 +67,7 @@ def _summary(view: View) -> list[Text]:
         _line(
             f"games {count(view.of)}{met}; "
             f"sessions {count(server.live, capped=server.capped)} live, ",
-            (f"{count(server.stale, capped=capped)} stale", "yellow" if server.stale else ""),
+            (f"{count(server.stale, capped=capped)} of them stale", "yellow" * bool(server.stale)),
         ),
         _line(
             f"connections {server.connections} of {server.max_connections}, "

@@ -31,9 +31,21 @@ EXIT_CODES: Final = {
 
 LONGEST_LINE = 1_000
 
+EPILOG: Final = """\
+a game's log has the events above its floor through its head. Of each session:
+  gen      how many tokens it has had; a new one ends the one before
+  has      the last sequence it acknowledged
+  lacks    events behind that, through the head
+  gone     of those, the ones at or below the floor, which are pruned
+  beat     time since its last heartbeat
+  expires  time until it does, negative once it has
+
+Changes nothing. Never shows a token or a hash of one.
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Changes nothing. Never shows a token or a hash of one."
+    parser.epilog = EPILOG
     parser.add_argument("kind", choices=["game", "session"], help="what ID names")
     parser.add_argument("id", metavar="ID", help="a game_id, or a session_id (game_id/uuid)")
     add_database(parser)
@@ -67,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
             raise RegistryError(f"there is no game {options.id!r}, or no more") from None
         except SessionNotFound:
             raise RegistryError(
-                f"there is no session {options.id!r}, or no more: its id is the game's, a slash "
-                "and a UUID; `inspect game` lists those of a game"
+                f"there is no session {options.id!r}, or no more: `inspect game` lists those of a "
+                "game, with the UUID that stands behind the game_id and a slash"
             ) from None
     if options.json:
         found = document(inspection, session, options.sessions, options.show_payloads)
@@ -134,7 +146,7 @@ def _lines(
         yield from _about(found, session)
         yield ""
     yield f"game {printable(found.game_id)}"
-    yield _item("epoch", f"{found.epoch}, {count(found.issued)} tokens issued")
+    yield _item("epoch", f"{found.epoch}; tokens issued: {count(found.issued)}")
     yield _item(
         "log",
         f"head {count(found.head)}, floor {count(found.floor)}: "
@@ -147,7 +159,9 @@ def _lines(
     live = len(found.live)
     more = "" if found.all_sessions else ", and more that were not looked at"
     number = f"{count(len(found.sessions))}, {count(live)} of them live{more}"
-    yield f"sessions: {number} (* holds the floor down)"
+    passed = any(found.missed(one) for one in found.holders)
+    star = "lacks what is gone" if passed else "holds the floor down"
+    yield f"sessions: {number}{f' (* {star})' if live else ''}"
     if found.sessions:
         yield from _sessions(found, session, most)
     yield ""
@@ -201,15 +215,15 @@ def _floor(found: Inspection) -> str:
     lowest = holders[0].last_acknowledged
     if lowest < found.floor:
         return (
-            f"above what {who}{others} acknowledged, {count(lowest)}: the retention, the cap or "
-            "prune_events raised it, and this replay has a gap"
+            f"held down by nobody: the retention, the cap or prune_events raised it over what "
+            f"{who}{others} acknowledged, {count(lowest)}; the next resume is told of that gap"
         )
     if lowest == found.head:
         return "every live session has acknowledged everything"
     silent = min(one.silent for one in holders)
     return (
-        f"held down by {who}{others} at {count(lowest)}, last beat {span(silent)} ago; without, "
-        f"{count(found.held)} events more could go"
+        f"held down by {who}{others} at {count(lowest)}, last beat {span(silent)} ago; without "
+        f"that {count(found.held)} more events could be pruned"
     )
 
 

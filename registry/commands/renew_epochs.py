@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Give the log of every game a new epoch, after the database was put back to an older state "
         "by a snapshot of its disk: clients may have seen events that it lost, and must not go on "
         "from them. Each client then gets RESET at its next resume, and needs the full state of "
-        "its game. No event is deleted. Stop the game servers before."
+        "its game. No event is deleted. Stop the game servers before. "
+        "Connect as the role of your servers, or as the owner of the tables."
     )
 
 

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         f"Each look reads a bounded number of rows. Where there are more than {STRETCH:,} games, a "
         f"game that becomes busy is met after games/{STRETCH:,} looks at the latest, at once if it "
-        "began lately. Ctrl-C ends it. Not on a terminal it shows one look, as with --once."
+        "began lately. Its own connection is counted. Ctrl-C ends it. Not on a terminal it shows "
+        "one look, as with --once."
     )
     add_database(parser)
     parser.add_argument(

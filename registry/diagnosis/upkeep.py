@@ -80,4 +80,5 @@ def laggards(ask: Ask, limits: Limits) -> Iterator[Finding]:
             "have its client acknowledge, or have a server call revoke_session",
         )
     if not rows:
-        yield Finding("laggards", OK, f"no player seen that lacks {count(limits.lag)} events")
+        said = f"none of the players looked at lacks {count(limits.lag)} events"
+        yield Finding("laggards", OK, said)

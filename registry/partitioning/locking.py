@@ -60,7 +60,7 @@ def in_the_way(pids: Iterable[int]) -> str:
     """The end of an error: whose transactions are in the way, and what to do."""
     named = [str(pid) for pid in pids]
     processes = f" (PostgreSQL's process {', '.join(named)})" if named else ""
-    or_end = f", or SELECT pg_terminate_backend({named[0]})" if named else ""
+    or_end = f", or end it by pg_terminate_backend({named[0]})" if named else ""
     return f"{processes}: let that end{or_end}. {GO_ON.capitalize()}"
 
 

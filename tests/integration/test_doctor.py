@@ -26,6 +26,7 @@ from registry import EmbeddedPostgres, GameSessionRegistry, migrate, schema
 from registry.blueprint import blueprint
 from registry.cli import main
 from registry.diagnosis import Limits, diagnose
+from registry.partitioning.copying import FIRST_BATCH
 from registry.partitioning.layouts import events
 
 Finding = dict[str, str]
@@ -511,6 +512,8 @@ def test_a_conversion_that_the_role_may_not_look_into(
     (layout,) = rows(conninfo, "SELECT relkind::text FROM pg_class WHERE relname = 'game_event'")
     target = ["--by", "nothing"] if layout == ("p",) else ["--by", "hash", "--partitions", "2"]
     partition = ["partition", "--database", conninfo]
+    with GameSessionRegistry.connect(conninfo) as registry:
+        registry.record_events("chess", range(2 * FIRST_BATCH))
     assert main([*partition, *target, "--max-seconds", "0.001"]) == 3
     capsys.readouterr()
     try:

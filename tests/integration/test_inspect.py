@@ -119,7 +119,7 @@ def test_a_game_for_people(inspect: Command, chess: dict[str, str]) -> None:
     said = inspect("game", "chess")
     assert "head 20, floor 5: 15 events" in said
     assert "sound: 15 rows, no hole" in said
-    assert re.search(r"held down by alice at 5, last beat .* ago; without, 7 events more", said)
+    assert re.search(r"held down by alice at 5, last beat .* ago; without that 7 more events", said)
     assert "sessions: 3, 3 of them live" in said
     listed = [line for line in said.splitlines() if re.search(r"(alice|bob|carol) .* live", line)]
     assert [line.split()[:2] for line in listed] == [
@@ -146,7 +146,7 @@ def test_a_session_and_its_game(
     assert "player    bob, live, expires in" in said
     assert "has       all up to 12, lacks 8 events, 3 of them gone" in said
     assert re.search(r"^>  bob +live", said, re.MULTILINE)
-    assert "this replay has a gap" in said
+    assert "held down by nobody: the retention, the cap or prune_events raised it over" in said
 
 
 def test_states_and_who_holds_when_the_others_are_over(
