@@ -145,7 +145,8 @@ class RedisReplayCache:
         )
 
     def close(self) -> None:
-        """Closes its connections; from then on it answers nothing. Closing again is fine."""
+        """Closes its connections, one in use when its answer has come; from then on it answers
+        nothing. Closing again is fine."""
         self._closed = True
         self._drop_idle()
 
@@ -208,11 +209,17 @@ class RedisReplayCache:
             connection.disconnect()  # somebody flushed the scripts: the next one loads them
         else:
             self._idle.append(connection)
+            if self._closed:  # meanwhile: nobody else would close this one
+                self._drop_idle()
         return answers
 
     def _drop_idle(self) -> None:
-        idle, self._idle = self._idle, []
-        for connection in idle:
+        # One by one, from the list that others give theirs back to: none is missed.
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
             connection.disconnect()
 
 

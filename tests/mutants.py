@@ -1567,6 +1567,15 @@ MUTANTS = [
         FAILURES + "test_a_redis_that_is_back_is_asked_by_every_call_again",
     ),
     mutant(
+        "closed-cache-keeps-the-connection-in-use",
+        "replay cache",
+        "registry/cache.py",
+        "            if self._closed:  # meanwhile: nobody else would close this one\n"
+        "                self._drop_idle()\n",
+        "",
+        FAILURES + "test_a_connection_in_use_when_the_cache_is_closed_is_closed_behind_its_call",
+    ),
+    mutant(
         "standby-of-another-epoch-is-believed",
         "4",
         "sql/fetch_events_standby.sql",

@@ -419,6 +419,26 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def others(redis: RedisServer) -> list[str]:
+    """What the connections to it did last, but for the test's own."""
+    return [c["cmd"] for c in redis.client.client_list() if c["cmd"] != "client|list"]
+
+
+def test_a_connection_in_use_when_the_cache_is_closed_is_closed_behind_its_call(
+    own_redis: RedisServer,
+) -> None:
+    cache = RedisReplayCache(own_redis.url)
+    cache.read({"game": (0, 10)}, 5.0)
+    own_redis.freeze()
+    reading = in_thread(lambda: cache.read({"game": (0, 10)}, 30.0))
+    wait_until(lambda: not cache._idle)
+    cache.close()
+    own_redis.thaw()
+    assert reading.result(30) == {}
+    assert cache._idle == []
+    wait_until(lambda: others(own_redis) == [])
+
+
 def test_a_closed_cache_answers_nothing_and_its_registry_goes_on(
     conninfo: str, own_redis: RedisServer
 ) -> None:
@@ -433,11 +453,9 @@ def test_a_closed_cache_answers_nothing_and_its_registry_goes_on(
         assert cache.read({"game": (0, 10)}, 5.0) == {}
         registry.close()
         registry.close()
-
-    def others() -> list[str]:
-        return [c["cmd"] for c in own_redis.client.client_list() if c["cmd"] != "client|list"]
-
-    wait_until(lambda: others() == [])  # the server sees the end of a connection a little later
+    wait_until(
+        lambda: others(own_redis) == []
+    )  # the server sees the end of a connection a little later
 
 
 def test_a_registry_closes_in_time_though_redis_is_frozen(
