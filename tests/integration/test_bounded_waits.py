@@ -154,11 +154,18 @@ def test_connecting_is_bounded_when_no_server_is_there(tmp_path: Path) -> None:
 @contextmanager
 def only_backend_frozen(conninfo: str) -> Iterator[None]:
     """Stops the one that serves a registry. In the end it does what it was sent, and ends."""
-    ((pid,),) = rows(
-        conninfo,
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-    )
+    pids: list[int] = []
+
+    def alone() -> bool:  # one that served a connection of the test may still be ending
+        query = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        pids[:] = [pid for (pid,) in rows(conninfo, query)]
+        return len(pids) == 1
+
+    wait_until(alone)
+    (pid,) = pids
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
