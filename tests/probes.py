@@ -105,15 +105,26 @@ def blocked(conninfo: str, statement: str = "") -> list[int]:
     query = """
         SELECT pid FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'
-          AND strpos(query, %s) > 0
+          AND backend_type = 'client backend' AND strpos(query, %s) > 0
     """
     return [pid for (pid,) in rows(conninfo, query, [statement and f"registry.{statement} "])]
 
 
 def until_blocked(conninfo: str, number: int = 1, statement: str = "") -> list[int]:
-    """Waits until that many statements wait for a lock."""
-    wait_until(lambda: len(blocked(conninfo, statement)) >= number, timeout=PATIENCE)
-    return blocked(conninfo, statement)
+    """Waits until that many statements wait for a lock; the server processes that were seen to."""
+    seen: list[int] = []
+
+    def enough() -> bool:
+        seen[:] = blocked(conninfo, statement)
+        return len(seen) >= number
+
+    wait_until(enough, timeout=PATIENCE)
+    return seen
+
+
+def end_backend(conninfo: str, pid: int) -> None:
+    """Ends a server process; one that only has been told to is still seen waiting for its lock."""
+    assert value(conninfo, "SELECT pg_terminate_backend(%s, 30000)", [pid]), "it did not end"
 
 
 def in_thread(function: Callable[[], T]) -> Future[T]:

@@ -22,6 +22,7 @@ from probes import (
     blocked,
     configured,
     empty,
+    end_backend,
     held,
     hold_game,
     in_thread,
@@ -505,8 +506,8 @@ def test_a_batch_whose_connection_broke_is_recorded_exactly_once(
                     for n in range(8)
                 ]
             (pid,) = until_blocked(conninfo, 1, "record_batch_checked")
-            rows(conninfo, "SELECT pg_terminate_backend(%s)", [pid])
-            wait_until(lambda: blocked(conninfo) not in ([], [pid]))  # it is tried again
+            end_backend(conninfo, pid)
+            until_blocked(conninfo, 1, "record_batch_checked")  # it is tried again
         given = [call.result(PATIENCE) for call in named]
         numbers = [call.result(PATIENCE) for call in plain]
     finally:

@@ -12,6 +12,7 @@ from attrs import define
 from probes import (
     dump,
     empty,
+    end_backend,
     hold_game,
     hold_session,
     in_thread,
@@ -437,7 +438,7 @@ def test_no_error_but_the_librarys_own_leaves_a_call_whose_connection_broke(
         with hold_game(scene.conninfo, "chess"), hold_session(scene.conninfo, scene.session):
             result = in_thread(call)
             (pid,) = until_blocked(scene.conninfo)
-            rows(scene.conninfo, "SELECT pg_terminate_backend(%s)", [pid])
+            end_backend(scene.conninfo, pid)
             (again,) = until_blocked(scene.conninfo)
             assert again != pid
         assert result.result(30) == expected
@@ -451,7 +452,7 @@ def test_a_resume_whose_connection_broke_is_repeated_with_the_same_token(
     with hold_session(scene.conninfo, scene.session):
         result = in_thread(lambda: blocking.resume(scene.token, after=3))
         (pid,) = until_blocked(scene.conninfo, 1, "resume")
-        rows(scene.conninfo, "SELECT pg_terminate_backend(%s)", [pid])
+        end_backend(scene.conninfo, pid)
         (again,) = until_blocked(scene.conninfo, 1, "resume")
         assert again != pid
     resumed = result.result(30)
@@ -481,7 +482,7 @@ def test_a_broken_connection_of_the_callers_own_leaves_the_outcome_to_the_caller
     with hold_game(conninfo, "chess"), psycopg.connect(conninfo) as mine:
         result = in_thread(lambda: scene.registry.record_event("chess", 1, connection=mine))
         (pid,) = until_blocked(conninfo, 1, "record_event")
-        rows(conninfo, "SELECT pg_terminate_backend(%s)", [pid])
+        end_backend(conninfo, pid)
         with pytest.raises((OutcomeUnknown, RegistryUnavailable)):
             result.result(30)
     assert dump(conninfo) == before

@@ -15,6 +15,7 @@ from probes import (
     at_once,
     configured,
     empty,
+    end_backend,
     held,
     hold_session,
     in_thread,
@@ -190,7 +191,7 @@ def test_beats_whose_connection_broke_are_beaten_again(registry: Registry, conni
         until_blocked(conninfo, 1, "heartbeat")
         beats = [in_thread(partial(registry.heartbeat, session)) for session in sessions * 2]
         (pid,) = until_blocked(conninfo, 1, "heartbeat_batch")
-        rows(conninfo, "SELECT pg_terminate_backend(%s, 10000)", [pid])
+        end_backend(conninfo, pid)
         (another,) = until_blocked(conninfo, 1, "heartbeat_batch")
         assert another != pid
     assert [call.result(PATIENCE).session_id for call in beats] == sessions * 2

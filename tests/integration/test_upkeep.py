@@ -16,6 +16,7 @@ from probes import (
     configured,
     dump,
     empty,
+    end_backend,
     held,
     hold_game,
     hold_session,
@@ -415,7 +416,7 @@ def test_a_cleanup_that_died_in_a_sweep_leaves_no_hole_and_the_next_goes_on(
     ):
         run = in_thread(Maintenance(another, batch_size=4).run_once)
         (pid,) = until_blocked(conninfo, 1, "sweep_events")
-        rows(conninfo, "SELECT pg_terminate_backend(%s)", [pid])
+        end_backend(conninfo, pid)
         with pytest.raises(RegistryUnavailable):
             run.result(30)
     floor = registry.fetch_events_since("game 1", 11).floor
