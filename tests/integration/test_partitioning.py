@@ -1037,6 +1037,41 @@ def test_migrations_go_back_and_forth_on_every_layout(name: str, conninfo: str) 
     assert layout(conninfo) == layouts.LAYOUTS[layouts.LAYOUT]
 
 
+def without_drop(table: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["copying", "swapped"])
+def test_the_events_take_their_conversion_with_them_when_they_are_rolled_back(
+    stage: str, conninfo: str, small_batches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(conninfo)
+    if stage == "copying":
+        begun(conninfo, DAILY)
+    else:
+        with monkeypatch.context() as patched:
+            patched.setattr(moving, "drop", without_drop)
+            with pytest.raises(KeyboardInterrupt):
+                convert(conninfo, DAILY)
+        assert value(conninfo, "SELECT count(*) FROM game_event_old") > 0
+    schema.rollback(conninfo, steps=len(schema.known()))
+    left = """
+        SELECT relname FROM pg_class WHERE relname LIKE 'game%'
+        UNION ALL SELECT proname FROM pg_proc WHERE proname LIKE 'game%'
+    """
+    assert rows(conninfo, left) == []
+    migrate(conninfo)
+    fill(conninfo)
+    assert convert(conninfo, ByHash(2)) is Outcome.DONE
+
+
+@pytest.mark.parametrize("name", ["game_event_next", "game_event_old"])
+def test_a_rollback_leaves_a_table_of_somebody_elses(name: str, conninfo: str) -> None:
+    rows(conninfo, f"CREATE TABLE {name} (n int)")
+    schema.rollback(conninfo, steps=len(schema.known()))
+    assert rows(conninfo, f"SELECT * FROM {name}") == []
+
+
 def test_rows_are_in_the_way_of_doing_it_at_once(conninfo: str) -> None:
     fill(conninfo)
     with psycopg.connect(conninfo) as connection, pytest.raises(RegistryError, match="has rows"):
