@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 from layouts import LAYOUT, PLAIN, lay_out
-from probes import PATIENCE
+from probes import PATIENCE, PATIENT
 from redis_server import RedisServer, running
 from support import Clock, Server
 
-from registry import EmbeddedPostgres, GameSessionRegistry, combining
+from registry import EmbeddedPostgres, GameSessionRegistry, RegistryConfig, combining
 
 # No test cuts the power: what a crash of the server alone loses is the same without fsync.
 SETTINGS = {"max_connections": 300, "fsync": "off"}
@@ -105,7 +105,7 @@ def own_redis() -> Iterator[RedisServer]:
 @pytest.fixture
 def registry(conninfo: str) -> Iterator[GameSessionRegistry]:
     """A registry on a fresh database."""
-    with GameSessionRegistry.connect(conninfo) as registry:
+    with GameSessionRegistry.connect(conninfo, config=RegistryConfig(**PATIENT)) as registry:
         yield registry
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from support import APPLICATION, wait_until
+from support import APPLICATION, free_port, wait_until
 
 
 def program() -> str:
@@ -38,9 +38,7 @@ def pgbouncer(conninfo: str, *, size: int = 2, mode: str = "transaction") -> Ite
             connection.info.port,
             connection.info.user,
         )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        ours = probe.getsockname()[1]
+    ours = free_port()
     folder = Path(tempfile.mkdtemp(prefix="registry-pooler-", dir="/tmp"))
     process = None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -134,6 +135,18 @@ if APPLICATION:
 
 def name_of(conninfo: str) -> str:
     return str(conninfo_to_dict(conninfo)["dbname"])
+
+
+def free_port() -> int:
+    """A port of the loopback that a server can be told to listen on.
+
+    None of those that the system gives to whoever connects: one of them could be gone again before
+    the server is there.
+    """
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", 20_000 + secrets.randbelow(12_000)))
+            return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 30.0) -> None:

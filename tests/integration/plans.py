@@ -325,7 +325,8 @@ def explain(
     server then plans it: "force_custom_plan" for these parameters or "force_generic_plan" for
     any. `connection` is in autocommit mode and has not explained the query before.
     """
-    connection.execute(queries.configure, server_settings(RegistryConfig(), local=False))
+    patient = RegistryConfig(statement_timeout=300.0)  # a plan without its index may take long
+    connection.execute(queries.configure, server_settings(patient, local=False))
     text = getattr(queries, query).decode()
     order = list(dict.fromkeys(_PARAMETER.findall(text)))
     numbered = _PARAMETER.sub(lambda match: f"${order.index(match[1]) + 1}", text)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from probes import (
     PATIENCE,
+    PATIENT,
     as_just_opened,
     at_once,
     configured,
@@ -46,6 +47,7 @@ from registry import (
     InvalidToken,
     LogCorrupted,
     PayloadUnreadable,
+    RegistryConfig,
     SequenceConflict,
     SessionExpired,
     SessionNotFound,
@@ -66,7 +68,7 @@ def conninfo(module_conninfo: str) -> str:
 
 @pytest.fixture(scope="module")
 def shared(module_conninfo: str) -> Iterator[Registry]:
-    with GameSessionRegistry.connect(module_conninfo) as registry:
+    with GameSessionRegistry.connect(module_conninfo, config=RegistryConfig(**PATIENT)) as registry:
         yield registry
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_it_stops_at_once_and_starts_again(registry: GameSessionRegistry, connin
         upkeep.start()
         names = [thread.name for thread in threading.enumerate()]
         assert names.count("registry-maintenance") == 1
-        assert in_thread(upkeep.stop).result(1.0)
+        assert in_thread(upkeep.stop).result(PATIENCE)
     assert "registry-maintenance" not in [thread.name for thread in threading.enumerate()]
     fill(conninfo, games=1, sessions=1, events=0, age="2 days")
     Maintenance(registry).run_once()
@@ -164,7 +165,7 @@ def test_an_append_to_a_game_that_is_not_due_never_waits(
     with held(conninfo, "SELECT FROM game_event WHERE sequence = 2 FOR UPDATE"):
         run = in_thread(Maintenance(registry).run_once)
         until_blocked(conninfo, 1, "sweep_events")
-        assert in_thread(lambda: registry.record_event("young", 2)).result(2.0) == 2
+        assert in_thread(lambda: registry.record_event("young", 2)).result(PATIENCE) == 2
     assert run.result(PATIENCE).outcome is Outcome.DONE
 
 
@@ -196,7 +197,7 @@ def test_it_survives_a_database_that_is_away(
 ) -> None:
     monkeypatch.setattr(maintenance, "FIRST_RETRY", 0.01)
     migrate(own_server.conninfo)
-    config = RegistryConfig(pool_timeout=0.2, statement_timeout=0.5)
+    config = RegistryConfig(pool_timeout=2.0, statement_timeout=5.0)
     caplog.set_level(logging.INFO, "registry.maintenance")
     with (
         GameSessionRegistry.connect(own_server.conninfo, config=config) as registry,
@@ -311,6 +312,15 @@ def test_sigterm_ends_the_command_after_its_batch(conninfo: str) -> None:
     assert "10 events" in said
 
 
+def everything(terminal: int) -> str:
+    """What is written to a terminal until nobody has it open any more."""
+    seen = b""
+    with suppress(OSError):  # how a terminal says that it is at its end
+        while more := os.read(terminal, 100_000):
+            seen += more
+    return seen.decode()
+
+
 @pytest.mark.parametrize("rich", [True, False])
 def test_on_a_terminal_it_shows_how_far_it_is(conninfo: str, rich: bool) -> None:
     fill(conninfo, games=2, sessions=5, events=20, age="2 days")
@@ -319,6 +329,7 @@ def test_on_a_terminal_it_shows_how_far_it_is(conninfo: str, rich: bool) -> None
         program += "sys.modules['rich'] = sys.modules['rich.console'] = None\n"
     program += "sys.exit(main(['cleanup', '--batch-size', '10', '--database', sys.argv[1]]))"
     ours, theirs = pty.openpty()
+    shown = in_thread(lambda: everything(ours))
     try:
         done = subprocess.run(
             [sys.executable, "-c", program, conninfo],
@@ -329,10 +340,10 @@ def test_on_a_terminal_it_shows_how_far_it_is(conninfo: str, rich: bool) -> None
             env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
             timeout=PATIENCE,
         )
-        os.close(theirs)
-        seen = os.read(ours, 100_000).decode()
     finally:
-        os.close(ours)
+        os.close(theirs)
+    seen = shown.result(PATIENCE)
+    os.close(ours)
     assert done.returncode == 0
     assert "deleted 10 sessions, 40 events and 2 games" in done.stdout
     assert "50/50" in seen if rich else "of at most 50 rows" in seen

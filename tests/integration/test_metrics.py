@@ -279,7 +279,7 @@ def test_a_retry_is_logged_with_its_reason(conninfo: str, caplog: pytest.LogCapt
 
 def test_a_wait_for_a_connection_is_told_that_came_to_nothing(conninfo: str, notes: Notes) -> None:
     config = RegistryConfig(
-        pool_min_size=1, pool_max_size=1, pool_timeout=0.1, lock_timeout=30, statement_timeout=30
+        pool_min_size=1, pool_max_size=1, pool_timeout=2, lock_timeout=30, statement_timeout=30
     )
     with Registry.connect(conninfo, config=config, observer=notes) as registry:
         registry.record_event("chess", 1)

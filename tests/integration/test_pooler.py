@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from integration.test_upkeep import fill
 from pooler import pgbouncer
-from probes import ADVISORY_LOCKS, configured, held, in_thread, rows, until_blocked, value
+from probes import ADVISORY_LOCKS, PATIENT, configured, held, in_thread, rows, until_blocked, value
 from psycopg_pool import ConnectionPool
 from support import name_of
 
@@ -20,6 +20,7 @@ from registry import (
     GameSessionRegistry,
     InvalidArgument,
     Maintenance,
+    RegistryConfig,
     RegistryUnavailable,
     migrate,
     schema,
@@ -43,12 +44,12 @@ def through(conninfo: str) -> Iterator[str]:
 @pytest.fixture(params=["own pool", "caller's pool"])
 def pooled(request: pytest.FixtureRequest, through: str) -> Iterator[GameSessionRegistry]:
     if request.param == "own pool":
-        with GameSessionRegistry.connect(through) as registry:
+        with GameSessionRegistry.connect(through, config=RegistryConfig(**PATIENT)) as registry:
             yield registry
     else:
         # psycopg prepares what comes back five times, if it is not told otherwise.
         with ConnectionPool(through, min_size=4, max_size=8, open=True) as pool:
-            yield GameSessionRegistry(pool)
+            yield GameSessionRegistry(pool, config=RegistryConfig(**PATIENT))
 
 
 def session_settings(through: str) -> set[tuple[str, ...]]:
@@ -97,7 +98,7 @@ def test_nothing_is_left_behind_in_a_session(
 
 
 def test_a_statement_is_bounded_all_the_same(through: str, conninfo: str) -> None:
-    with configured(through, lock_timeout=0.1, pool_timeout=1.0) as registry:
+    with configured(through, lock_timeout=0.1) as registry:
         registry.record_event("game", 1)
         with (
             held(conninfo, "SELECT FROM game FOR UPDATE"),

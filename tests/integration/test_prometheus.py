@@ -11,7 +11,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import urllib.error
@@ -27,7 +26,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from relay import relayed
-from support import Server, wait_until
+from support import Server, free_port, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig, RegistryError, standing
 from registry.prometheus import PrometheusObserver, StandingCollector
@@ -204,8 +203,7 @@ class Prometheus:
     """A real server that scrapes one exporter."""
 
     def __init__(self, folder: Path, target: int) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         config = folder / "prometheus.yml"
         config.write_text(
             f"global: {{scrape_interval: {EVERY}, evaluation_interval: 1s}}\n"

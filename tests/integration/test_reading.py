@@ -203,7 +203,7 @@ def test_what_fails_for_all_is_not_tried_again_by_each(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or an outage would be one attempt for each client that waits."""
-    with configured(conninfo, cache_bytes=0, lock_timeout=2.0, statement_timeout=30.0) as registry:
+    with configured(conninfo, cache_bytes=0, lock_timeout=5.0, statement_timeout=30.0) as registry:
         registry.record_event("game", 0)
         combiner = registry._reads.combiner
         alone: list[object] = []

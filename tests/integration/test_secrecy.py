@@ -186,7 +186,7 @@ def a_session_with_failures(
         yield "resume refused", outcome(lambda: registry.resume(token, after=0))
     finally:
         rows(conninfo, "ALTER TABLE game_session DROP CONSTRAINT never")
-    brief = RegistryConfig(pool_timeout=0.3, statement_timeout=0.3, pool_min_size=1)
+    brief = RegistryConfig(pool_timeout=2.0, statement_timeout=2.0, pool_min_size=1)
     with (
         relayed(conninfo) as relay,
         GameSessionRegistry.connect(relay.conninfo, config=brief) as other,

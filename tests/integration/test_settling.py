@@ -390,7 +390,7 @@ def test_a_server_that_crashes_under_an_append_is_asked_when_it_is_back(
     own_server: EmbeddedPostgres, settled: Settled
 ) -> None:
     migrate(own_server.conninfo)
-    with configured(own_server.conninfo, pool_timeout=30.0) as registry:
+    with configured(own_server.conninfo, **PATIENT) as registry:
         registry.record_event("a", 0)
         holder = psycopg.connect(own_server.conninfo)
         holder.execute("SELECT FROM game FOR UPDATE")
@@ -424,7 +424,7 @@ def test_a_server_that_crashes_after_the_commit_still_knows_it(
         assert list(log(registry, "a").values()) == [0, "x", "y"]
 
 
-SHORT = {"pool_timeout": 0.5, "statement_timeout": 0.5, "lock_timeout": 0.2}
+SHORT = {"pool_timeout": 2.0, "statement_timeout": 2.0, "lock_timeout": 1.0}
 SLACK = 10.0
 """Seconds that a busy machine may add."""
 
@@ -439,7 +439,7 @@ def test_a_server_that_does_not_come_back_leaves_the_outcome_open_and_in_time(
         begun = time.monotonic()
         with pytest.raises(OutcomeUnknown, match="last events"):
             registry.record_event("a", "x")
-        assert time.monotonic() - begun < 1.5 + SLACK
+        assert time.monotonic() - begun < 6 + SLACK
         assert settled() == [("record_event", "unknown")]
         with pytest.raises(RegistryUnavailable):
             registry.record_event("a", "y")
@@ -453,7 +453,7 @@ def test_a_batch_that_cannot_be_settled_says_so_to_each_call_without_an_id(
     relay: Relay, conninfo: str, settled: Settled
 ) -> None:
     """Whoever gave one has it tried again."""
-    bounds = {"pool_timeout": 1.5, "statement_timeout": 1.5, "lock_timeout": 1.5}
+    bounds = {"pool_timeout": 2.0, "statement_timeout": 5.0, "lock_timeout": 5.0}
     with configured(relay.conninfo, **bounds) as registry:
         registry.record_event("a", "first")
         with writer_busy(registry, conninfo):
@@ -613,7 +613,7 @@ def test_what_does_not_pass_is_given_up_when_the_calls_time_is_up(
         with pytest.raises(RegistryUnavailable, match="it does not pass") as caught:
             registry.record_event("a", 1)
         assert type(caught.value) is RegistryUnavailable
-        assert time.monotonic() - begun < 1 + SLACK
+        assert time.monotonic() - begun < 4 + SLACK
         assert 3 <= tried(conninfo) < 1000
 
 
@@ -674,7 +674,7 @@ def test_a_call_that_succeeds_at_once_pays_nothing_for_retries(
 
 def test_dead_connections_of_the_pool_do_not_use_up_a_calls_tries(conninfo: str) -> None:
     """They are silent: nothing says that the server is gone, as when its machine has lost power."""
-    bounds = {"pool_timeout": 5.0, "statement_timeout": 0.2, "lock_timeout": 0.2}
+    bounds = {"pool_timeout": 30.0, "statement_timeout": 1.0, "lock_timeout": 1.0}
     with (
         relayed(conninfo) as relay,
         GameSessionRegistry.connect(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import traceback
@@ -19,14 +18,16 @@ import psycopg
 import pytest
 import trustme
 from attrs import frozen
+from probes import PATIENT
 from psycopg.conninfo import make_conninfo
+from support import free_port
 
 from registry import GameSessionRegistry, RegistryConfig, RegistryUnavailable, migrate, schema
 
 pytestmark = pytest.mark.owner
 
 PASSWORD = "correct-horse-battery-staple"
-QUICK = RegistryConfig(pool_timeout=2, pool_min_size=1)
+BRIEF = RegistryConfig(pool_timeout=2, pool_min_size=1)
 HBA = """
 local   all all         trust
 hostssl all all 0.0.0.0/0 scram-sha-256
@@ -91,9 +92,7 @@ def server() -> Iterator[Encrypted]:
         authority.cert_pem.write_to_path(folder / "ca.pem")
         stranger.cert_pem.write_to_path(folder / "stranger.pem")
         as_server(folder)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         options = (
             f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c ssl=on -c fsync=off "
             "-c password_encryption=scram-sha-256"
@@ -124,7 +123,7 @@ def server() -> Iterator[Encrypted]:
 
 
 def test_a_registry_works_over_tls_with_scram_bound_to_the_channel(server: Encrypted) -> None:
-    with GameSessionRegistry.connect(server.conninfo, config=QUICK) as registry:
+    with GameSessionRegistry.connect(server.conninfo, config=RegistryConfig(**PATIENT)) as registry:
         issued = registry.issue_resume_token("chess", "alice")
         registry.record_events("chess", ["e4", {"move": "e5"}, b"\0"])
         resumed = registry.resume(issued.token, after=1)
@@ -159,7 +158,7 @@ def test_what_is_not_right_is_refused_without_a_word_of_the_password(
     given = {k: server.stranger if v == "stranger" else v for k, v in change.items()}
     wrong = make_conninfo(server.conninfo, **given)
     with pytest.raises(RegistryUnavailable) as connecting:
-        GameSessionRegistry.connect(wrong, config=QUICK)
+        GameSessionRegistry.connect(wrong, config=BRIEF)
     with pytest.raises(RegistryUnavailable, match=why) as migrating:
         migrate(wrong)
     for caught in (connecting, migrating):

@@ -12,6 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from probes import (
+    PATIENT,
     at_once,
     configured,
     dump,
@@ -37,6 +38,7 @@ from registry import (
     InvalidArgument,
     InvalidToken,
     Maintenance,
+    RegistryConfig,
     RegistryUnavailable,
     SessionNotFound,
 )
@@ -57,7 +59,7 @@ def conninfo(module_conninfo: str) -> str:
 
 @pytest.fixture(scope="module")
 def shared(module_conninfo: str) -> Iterator[Registry]:
-    with GameSessionRegistry.connect(module_conninfo) as registry:
+    with GameSessionRegistry.connect(module_conninfo, config=RegistryConfig(**PATIENT)) as registry:
         yield registry
 
 
@@ -335,7 +337,7 @@ def test_an_append_to_a_game_that_is_being_swept_does_not_wait(
                 registry.fetch_events_since("game 1", 5).floor,
             )
         )
-        assert play.result(5.0) == (4, range(5, 7), 7, 1, 0, 2, 5)
+        assert play.result(30) == (4, range(5, 7), 7, 1, 0, 2, 5)
     assert cleanup.result(30) == Cleanup(0, 3, 0)
     assert sequences(conninfo, "game 1") == [6, 7]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from itertools import cycle
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from layouts import lay_out
 from psycopg.conninfo import make_conninfo
 from redis_server import RedisServer
 from reference import CAP, RETENTION, TTL, Game, Reference, Session
@@ -60,6 +62,9 @@ GAMES = ["alpha", "beta", "alpha/beta"]
 USERS = ["ann", "ben", "cid"]
 EVENT_IDS = [UUID(int=n) for n in range(3)]
 STEP = 600  # seconds: so far from any limit that a slow machine changes nothing
+EVERY = timedelta(minutes=1)
+"""What a partition by time holds, if there are any: a cleanup goes back to the beginning of one,
+and that has to be nearer than the steps are to any limit."""
 
 games = st.sampled_from(GAMES)
 users = st.sampled_from(USERS)
@@ -459,6 +464,12 @@ class WithStandby(SideBySide):
         wait_until(lambda: self.standby.execute(behind, reached).fetchone() == (False,))
 
 
+@pytest.fixture(scope="module")
+def module_conninfo(module_conninfo: str) -> str:
+    lay_out(module_conninfo, every=EVERY)
+    return module_conninfo
+
+
 @pytest.mark.parametrize("cache_bytes", [CONFIG.cache_bytes, *map(slow, [0, 2_000])])
 def test_every_answer_and_every_row_is_what_the_contract_says(
     module_conninfo: str, cache_bytes: int
@@ -512,6 +523,7 @@ def test_so_it_is_with_a_standby(
 
     with EmbeddedPostgres(settings=quick) as primary:
         conninfo = Server(primary.conninfo).create_migrated()
+        lay_out(conninfo, every=EVERY)
         with following(conninfo, quick) as follower, ExitStack() as stack:
             through = make_conninfo(follower.conninfo, dbname=name_of(conninfo))
             sizes = cycle([0, 2_000])

@@ -29,7 +29,8 @@ QUICK = 5.0
 """Seconds within which a busy machine does what takes no time at all."""
 
 ROOMY = RegistryConfig(pool_timeout=LONG)
-HASTY = RegistryConfig(pool_timeout=0.1, statement_timeout=0.1)
+HASTY = RegistryConfig(pool_timeout=0.5, statement_timeout=1.0)
+FLEETING = RegistryConfig(pool_timeout=0.5, statement_timeout=0.1)
 
 
 class Desk:
@@ -149,6 +150,7 @@ def combiner(desk: Desk) -> Iterator[Combiner[str, str]]:
 def nobody_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
     """No call asks for a second writer, so that all that comes behind the first one waits."""
     monkeypatch.setattr(combining, "PATIENCE", 2 * LONG)
+    monkeypatch.setattr(combining, "IDLE", 2 * LONG)
 
 
 def send(combiner: Combiner[str, str], key: str, job: str, weight: int = 1) -> Future[str]:
@@ -158,6 +160,8 @@ def send(combiner: Combiner[str, str], key: str, job: str, weight: int = 1) -> F
 @contextmanager
 def busy(desk: Desk, combiner: Combiner[str, str], key: str = "busy") -> Iterator[None]:
     """Within this one thread does a call alone and a writer is busy with another one."""
+    # A writer that is on its way to rest would have the first call, too.
+    wait_until(lambda: combiner._resting == len(combiner._writers))
     with ExitStack() as stack:
         stack.enter_context(desk.held("first"))
         first = in_thread(lambda: combiner.call("first", "first", 1))
@@ -315,7 +319,7 @@ def test_writers_behind_locks_are_never_all_of_them(
                 free = f"free {n}"
                 assert combiner.call(free, free, 1) == answer(free)
                 most = max(most, len(combiner._writers))
-        assert combiner._behind_locks == MOST_WRITERS - 1
+        wait_until(lambda: combiner._behind_locks == MOST_WRITERS - 1)
         assert not any(call.done() for call in stuck.values())
     answered(stuck)
     assert most == MOST_WRITERS
@@ -679,7 +683,7 @@ def test_closing_lets_go_of_those_who_wait_for_room(
 def test_a_writer_that_is_stuck_for_ever_is_given_up_by_its_callers_and_by_the_close(
     desk: Desk,
 ) -> None:
-    with combiner_of(desk, config=HASTY) as combiner, desk.held("first"), desk.held("second"):
+    with combiner_of(desk, config=FLEETING) as combiner, desk.held("first"), desk.held("second"):
         first = in_thread(lambda: combiner.call("first", "first", 1))
         desk.until_begun("first")
         begun = in_thread(lambda: combiner.call("key", "second", 1))
@@ -701,7 +705,8 @@ def test_writers_that_rest_do_not_hold_up_the_close(
             for n in range(3):
                 stack.enter_context(desk.locked(f"stuck {n}"))
             stack.enter_context(busy(desk, combiner))
-            stuck = {key: send(combiner, key, key) for key in ("stuck 0", "stuck 1", "stuck 2")}
+            keys = "stuck 0", "stuck 1", "stuck 2"
+            stuck = {key: in_thread(lambda key=key: combiner.call(key, key, 1)) for key in keys}
             wait_until(lambda: len(combiner._writers) == MOST_WRITERS)
         answered(stuck)
         wait_until(lambda: combiner._resting == MOST_WRITERS)
@@ -788,8 +793,9 @@ def test_where_no_thread_can_be_begun_each_does_its_own(
 
 
 def test_a_writer_that_is_stuck_is_reinforced_only_while_it_is(
-    desk: Desk, combiner: Combiner[str, str]
+    desk: Desk, combiner: Combiner[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(combining, "PATIENCE", 0.5)  # within which a writer is back at its work
     with busy(desk, combiner):
         assert len(combiner._writers) == 1
         assert combiner.call("other", "other", 1) == answer("other")
