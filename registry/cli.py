@@ -80,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # what is left to be written would fail again at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # such as a full disk that the output goes to
+        print(f"error: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -107,8 +111,10 @@ def _run(argv: Sequence[str]) -> int:
             called.add_arguments(command)
             codes = {**EXIT_CODES, **getattr(called, "EXIT_CODES", {})}
             command.epilog = "\n\n".join(filter(None, [command.epilog, _listed(codes)]))
-            command.set_defaults(command=called.run)
-    options = parser.parse_args(argv)
+            command.set_defaults(command=called.run, error=command.error)
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:  # said with the usage of the command, and not of all of them
+        options.error(f"unrecognized arguments: {' '.join(unknown)}")
     if hasattr(options, "without_database") and not options.database:
         options.without_database(
             "say which database: --database URL, or DATABASE_URL in the environment"

@@ -167,13 +167,14 @@ def grant(conninfo: str, role: str) -> list[str]:
     return statements
 
 
-def check(connection: Connection) -> None:
+def check(connection: Connection, remedy: str = _AS_USER) -> None:
     """Make sure that the schema is the one this version works with, by one query.
 
-    `connection` is in autocommit mode. Raises `SchemaMismatch`, saying what to do, when the
-    database is not migrated, too old or too new; `RegistryUnavailable` when it does not answer.
+    `connection` is in autocommit mode; `remedy` is for missing rights. Raises `SchemaMismatch`,
+    saying what to do, when the database is not migrated, too old or too new or rights are missing;
+    `RegistryUnavailable` when it does not answer.
     """
-    with _translated():
+    with _translated(remedy):
         _check(connection)
 
 

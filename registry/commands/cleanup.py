@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from math import nan
 from typing import Final
 
 from ..config import RegistryConfig
@@ -16,6 +17,7 @@ from . import add_database, ended_by_sigterm, positive_seconds, positive_whole, 
 from .progress import progress
 
 TIME_UP: Final = 3
+LEAST_SHARE: Final = 0.001
 EXIT_CODES: Final = {
     0: "nothing that was due is left, or another process is at work on the rest",
     1: "an error, said in one line on stderr; what was cleaned up before stays so",
@@ -63,9 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def share(text: str) -> float:
     """An option that is a part of the time."""
-    part = positive_seconds(text)
-    if part > 1:
-        raise argparse.ArgumentTypeError("it is a part of the time, at most 1")
+    try:
+        part = float(text)
+    except ValueError:
+        part = nan
+    if not LEAST_SHARE <= part <= 1:
+        raise argparse.ArgumentTypeError(f"it is a part of the time, from {LEAST_SHARE} to 1")
     return part
 
 

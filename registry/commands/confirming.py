@@ -52,7 +52,7 @@ def confirm(options: argparse.Namespace, connection: Connection[Any], consequenc
     try:
         typed = sys.stdin.readline().strip()
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        print("\nnothing was done", file=sys.stderr)
         raise
     if typed != info.dbname:
         raise RegistryError("that is not its name: nothing was done")

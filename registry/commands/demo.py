@@ -14,7 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and verify that no client missed an event or saw one twice."
     )
     parser.add_argument(
-        "--games", type=count, default=80, metavar="N", help="how many games (default: 80)"
+        "--games",
+        type=count,
+        default=80,
+        metavar="N",
+        help="how many games, as far as there are (default: 80)",
     )
     parser.add_argument(
         "--threads", type=tables, default=24, metavar="N", help="games at once (default: 24)"
@@ -32,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--database",
         metavar="URL",
-        help="play in this PostgreSQL database, and go on with what an interrupted run left "
-        "there (default: a server of its own, gone afterwards)",
+        help="play in this PostgreSQL database, migrated if there is no registry in it, and go on "
+        "with what an interrupted run left there (default: a server of its own, gone afterwards)",
     )
     parser.add_argument(
         "--redis",

@@ -8,8 +8,9 @@ from typing import Any, Final, get_args
 
 from .. import arguments
 from ..config import RegistryConfig
+from ..errors import InvalidArgument
 from ..prisma import Import, Options
-from ..prisma.names import COLUMNS, TABLES
+from ..prisma.names import COLUMNS, TABLES, Names
 from ..prisma.plan import Flawed
 from ..prisma.source import Source
 from ..prisma.target import Target
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map",
         action="append",
+        type=mapping,
         default=[],
         metavar="KEY=NAME",
         help="what a table or column is called there, such as event.gameId=game_id",
@@ -90,6 +92,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="events in one transaction (default: 10000)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def mapping(text: str) -> str:
+    """An option that says what a table or column is called."""
+    try:
+        Names.parse([text])
+    except InvalidArgument as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def run(options: argparse.Namespace) -> int:

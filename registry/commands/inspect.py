@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ EXIT_CODES: Final = {
 
 LONGEST_LINE = 1_000
 
+_SESSION_ID: Final = re.compile(r"/[0-9a-f-]{36}$")
+
 EPILOG: Final = """\
 a game's log has the events above its floor through its head. Of each session:
   gen      how many tokens it has had; a new one ends the one before
@@ -39,6 +42,7 @@ a game's log has the events above its floor through its head. Of each session:
   gone     of those, the ones at or below the floor, which are pruned
   beat     time since its last heartbeat
   expires  time until it does, negative once it has
+  id       its UUID: `inspect session GAME_ID/UUID` says more of it
 
 Changes nothing. Never shows a token or a hash of one.
 """
@@ -46,7 +50,9 @@ Changes nothing. Never shows a token or a hash of one.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("kind", choices=["game", "session"], help="what ID names")
+    parser.add_argument(
+        "kind", choices=["game", "session"], metavar="game|session", help="what ID names"
+    )
     parser.add_argument("id", metavar="ID", help="a game_id, or a session_id (game_id/uuid)")
     add_database(parser)
     parser.add_argument(
@@ -76,12 +82,13 @@ def run(options: argparse.Namespace) -> int:
             else:
                 session, inspection = inspect_session(connection, options.id, **wanted)
         except GameNotFound:
-            raise RegistryError(f"there is no game {options.id!r}, or no more") from None
+            other = _SESSION_ID.search(options.id)
+            hint = "; `inspect session` takes a session_id" if other else ""
+            raise RegistryError(f"there is no game {options.id!r}, or no more{hint}") from None
         except SessionNotFound:
-            raise RegistryError(
-                f"there is no session {options.id!r}, or no more: `inspect game` lists those of a "
-                "game, with the UUID that stands behind the game_id and a slash"
-            ) from None
+            known = "`inspect game` lists those of a game"
+            hint = known if "/" in options.id else f"write GAME_ID/UUID; {known}, with their UUIDs"
+            raise RegistryError(f"there is no session {options.id!r}, or no more: {hint}") from None
     if options.json:
         found = document(inspection, session, options.sessions, options.show_payloads)
         print(json.dumps(found, indent=2))

@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
         max_seconds=options.max_seconds,
     )
     with schema.working(options.database) as connection:
-        schema.check(connection)
+        schema.check(connection, schema.AS_OWNER)
         mover = Mover(connection, target, pace, progress())
         if not options.json:
             mover.announce = _announce
@@ -186,8 +186,8 @@ def _convert(mover: Mover, as_json: bool) -> int:
 
 def _so_far(mover: Mover) -> str:
     there = mover.copied_before + mover.copied
-    copied = f"{there:,} of at most {mover.total:,}" if there else "none of the"
-    return f"{copied} events are copied; the same command goes on from there"
+    copied = f"{there:,} of at most {mover.total:,} events are" if there else "nothing was"
+    return f"{copied} copied; the same command goes on from there"
 
 
 def _announce(bytes_: int) -> None:
@@ -203,7 +203,8 @@ def _abandon(mover: Mover, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"outcome": "abandoned" if there_was else "nothing to abandon"}))
     else:
-        print("given up; what had been copied is dropped" if there_was else "none is under way")
+        dropped = "given up; what had been copied is dropped"
+        print(dropped if there_was else "no conversion is under way")
     return 0
 
 

@@ -42,6 +42,6 @@ def _consequence(names: list[str]) -> str:
     lost = (
         "ALL GAMES, SESSIONS AND EVENTS WILL BE LOST."
         if schema.holds_games(names)
-        else "games, sessions and events stay; all else that these made, and what is in it, goes."
+        else "Games, sessions and events stay; all else that these made, and what is in it, goes."
     )
-    return f"To be taken back are {', '.join(names)}: {lost}"
+    return f"To be taken back: {', '.join(names)}. {lost}"

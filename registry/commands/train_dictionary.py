@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Learn from recorded events how to compress those to come, and store it for the servers "
         "that have compression on. Needs the extra `compression`, and a thousand events or so. "
-        "Servers compress by it from when they are next started. It stays stored for good. Connect "
+        "Servers compress by it from when they are next started. Each run stores one more, for "
+        "good: train again only when payloads have become others. Connect "
         "as the role of your servers, or as the owner of the tables."
     )
     parser.add_argument(

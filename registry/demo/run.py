@@ -106,6 +106,7 @@ def _database(given: str | None, run: str, view: View) -> Iterator[str]:
         return
     if all(applied is None for _, applied in schema.status(given)):
         schema.migrate(given)  # an empty database; one in use is its operator's to migrate
+        view.say("made the registry's tables in this database, which had none")
     with schema.reading(given) as connection:
         schema.refuse_pooler(connection, given)
         connection.execute("SET lock_timeout = '5s'")

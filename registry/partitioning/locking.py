@@ -136,7 +136,9 @@ class Locking:
                 raise RegistryUnavailable(
                     "another process is converting this database: wait for its end"
                 )
-            self.sleep(LINGERING / 20)
+            # However short its time is, it is told apart from a run that could do nothing in it.
+            if self._end.wait(LINGERING / 20):
+                raise Enough
         try:
             yield
         finally:

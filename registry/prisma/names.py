@@ -61,7 +61,7 @@ class Names:
             key, _, name = text.partition("=")
             if key not in known or not name or "\0" in name:
                 raise InvalidArgument(
-                    f"--map {text!r}: write KEY=NAME, where KEY is one of {', '.join(known)}"
+                    f"{text!r} maps nothing: write KEY=NAME, where KEY is one of {', '.join(known)}"
                 )
             given[key] = name
         return cls(given, schema)

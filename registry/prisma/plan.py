@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..arguments import LAST_SEQUENCE, text_id
 from ..errors import InvalidArgument
@@ -19,6 +19,11 @@ CORRECT: Final = "correct it in the source and import again"
 SUFFIX: Final = (
     "restore or correct the rows in the source and import again, or take what comes after with "
     "--flawed suffix: who is behind that gets HistoryPruned and the full state"
+)
+TAKEN: Final = (
+    "nothing, if what comes after will do: who is behind that gets HistoryPruned and the full "
+    "state; to have it whole, end_game it, restore or correct the rows in the source and import "
+    "again"
 )
 
 _BEYOND_A_FLOOR: Final = frozenset({"name", "unnumbered", "untimed"})
@@ -90,8 +95,10 @@ def judge(
     """The plan for a game."""
     problems, floor, head = _log(game, breaks, refused)
     cannot = any(problem.kind in _BEYOND_A_FLOOR for problem in problems)
-    if cannot or (problems and flawed != "suffix"):
+    wanted = flawed == "suffix" or _is_there(standing, floor, head)
+    if cannot or (problems and not wanted):
         return Plan(game, floor, head, tuple(problems), left_out=True)
+    problems = [evolve(problem, remedy=TAKEN) for problem in problems]
     after, conflict = _from(game, floor, head, standing)
     if conflict is not None:
         problems.append(conflict)
@@ -162,6 +169,16 @@ def _broken(breaks: Breaks, add: Callable[[str, str, str], None]) -> None:
             f"the first is {breaks.first_duplicate}",
             SUFFIX,
         )
+
+
+def _is_there(standing: Standing | None, floor: int, head: int) -> bool:
+    """Whether an earlier import took what comes after the flaws."""
+    return (
+        standing is not None
+        and standing.same is not False
+        and standing.floor >= floor
+        and standing.head >= head
+    )
 
 
 def _from(

@@ -112,6 +112,19 @@ def test_no_rights(conninfo: str, stranger: str, refused: Callable[..., None]) -
 
 
 @pytest.mark.owner
+def test_who_may_not_change_the_schema_is_told_to_be_its_owner(
+    conninfo: str, stranger: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Being let in by `grant` would not do."""
+    through = make_conninfo(conninfo, user=stranger)
+    for argv in (["partition", "--by", "hash", "--partitions", "2"], ["grant", "--role", stranger]):
+        assert main([*argv, "--database", through]) == 1
+        said = capsys.readouterr().err
+        assert "connect as the owner of the tables" in said
+        assert "registry grant" not in said
+
+
+@pytest.mark.owner
 def test_no_rights_in_an_empty_database(
     blank_conninfo: str, stranger: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +224,7 @@ def test_ctrl_c_at_the_question_changes_nothing(filled: str) -> None:
     child.close()
     assert child.exitstatus == 130
     assert "Traceback" not in child.before
+    assert "nothing was done" in child.before
     assert all(when for _, when in schema.status(filled))
 
 
@@ -227,7 +241,7 @@ def test_it_is_said_what_a_rollback_takes(filled: str) -> None:
     *_, last = ids = [name for name, _ in schema.status(filled)]
     said, code = answered(on_terminal(filled, "rollback"), name_of(filled))
     assert code == 0
-    assert f"are {last}: games, sessions and events stay" in said
+    assert f"To be taken back: {last}. Games, sessions and events stay" in said
     assert value(filled, "SELECT count(*) FROM game_event") == 5
     every = ["--steps", str(len(ids))]
     said, code = answered(on_terminal(filled, "rollback", *every), name_of(filled))
@@ -265,6 +279,24 @@ def test_who_reads_no_further_ends_a_command_quietly(filled: str) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(PATIENCE) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("argv", [["status"], ["cleanup", "--json"], ["inspect", "game", "chess"]])
+def test_output_that_cannot_be_written_is_an_error_in_one_line(
+    filled: str, argv: list[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "registry", *argv, "--database", filled],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "No space left" in done.stderr
 
 
 DOCUMENTS: list[tuple[list[str], set[str]]] = [

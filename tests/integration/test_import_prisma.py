@@ -32,6 +32,7 @@ from registry import (
     schema,
 )
 from registry.cli import main
+from registry.prisma import plan
 from registry.prisma.target import Batch, Target
 from registry.tokens import ResumeToken
 
@@ -311,6 +312,14 @@ def test_what_comes_after_the_last_flaw_is_above_the_floor(
     assert dict(rows(conninfo, "SELECT game_id, floor FROM game")) == floors
     assert sequences(conninfo, "hole") == [9, 10]
     assert carry("--flawed", "suffix")["done"] == {"games": 0, "events": 0, "sessions": 0}
+    again = carry()  # which would leave them out, were they not there
+    assert again["done"] == {"games": 0, "events": 0, "sessions": 0}
+    assert again["left_out"]["games"] == len(FLAWS) - len(floors)
+    assert again["there"]["games"] == again["suffix_games"] == len(floors)
+    assert not again["complete"]
+    for problem in again["problems"]:
+        assert ("--flawed suffix" in problem["remedy"]) == (problem["remedy"] == plan.SUFFIX)
+        assert (problem["remedy"] == plan.TAKEN) == (problem["game_id"] in floors)
     with GameSessionRegistry.connect(conninfo) as registry:
         for game, floor in floors.items():
             with pytest.raises(HistoryPruned):
@@ -688,8 +697,6 @@ def test_what_a_person_is_told(
         (["--map", "session.expiresAt=never"], "--map session.expiresAt=NAME"),
         (["--map", "event.payload=id"], "of type text"),
         (["--map", "event.sequence=payload"], "of type jsonb"),
-        (["--map", "events=x"], "KEY is one of event, session"),
-        (["--map", "event"], "KEY=NAME"),
         (["--batch-size", "0"], "batch_size"),
         (["--grace", "-1"], "grace"),
         (["--from", "postgresql://x:hunter2@[/"], "connection string"),

@@ -334,3 +334,10 @@ def test_what_is_not_there_is_an_error(
     said = inspect(*argv, code=1)
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+def test_an_id_of_the_other_kind_is_told(registry: GameSessionRegistry, inspect: Command) -> None:
+    session_id = registry.issue_resume_token("chess", "alice").session.session_id
+    assert "`inspect session` takes a session_id" in inspect("game", session_id, code=1)
+    uuid = session_id.removeprefix("chess/")
+    assert "write GAME_ID/UUID" in inspect("session", uuid, code=1)

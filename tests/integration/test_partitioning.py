@@ -512,6 +512,8 @@ def test_one_at_a_time(conninfo: str, small_batches: None, monkeypatch: pytest.M
         wait_until(lambda: value(conninfo, "SELECT to_regclass('game_event_conversion')"))
         with pytest.raises(RegistryUnavailable, match="another process is converting"):
             convert(conninfo, ByHash(4))
+        with pytest.raises(RegistryUnavailable, match="another process is converting"):
+            convert(conninfo, ByHash(4), evolve(QUICK, max_seconds=0.001))
         first.end()
         assert running.result(30) is Outcome.TIME_UP
 
@@ -955,7 +957,7 @@ def test_the_command_says_what_it_did(conninfo: str, capsys: pytest.CaptureFixtu
     said = json.loads(capsys.readouterr().out)
     assert (said["outcome"], said["layout"], said["copied"]) == ("done", "one table", number)
     assert main([*base, "--abandon"]) == 0
-    assert capsys.readouterr().out == "none is under way\n"
+    assert capsys.readouterr().out == "no conversion is under way\n"
 
 
 @pytest.mark.parametrize(

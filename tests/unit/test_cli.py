@@ -100,6 +100,10 @@ def test_an_error_is_one_line(
         ["inspect", "game", "chess", "--events", "none", "--database", NOWHERE],
         ["rollback", "--steps", "1", "--to", "x", "--database", NOWHERE],
         ["train-dictionary", "--size", "10", "--database", NOWHERE],
+        ["cleanup", "--share", "0", "--database", NOWHERE],
+        ["cleanup", "--share", "some", "--database", NOWHERE],
+        ["import-prisma", "--from", NOWHERE, "--map", "events=x", "--database", NOWHERE],
+        ["import-prisma", "--from", NOWHERE, "--map", "event", "--database", NOWHERE],
     ],
 )
 def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +111,15 @@ def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> Non
         main(argv)
     assert raised.value.code == 2
     assert "usage: python -m registry" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_told_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["status", "--databse", NOWHERE])
+    assert raised.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: python -m registry status ")
+    assert "unrecognized arguments: --databse" in said
 
 
 def test_as_a_program_without_a_traceback() -> None:
