@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.pq import ExecStatus
 from support import KEPT, TABLES, wait_until
 
 from registry import GameSessionRegistry, RegistryConfig
@@ -34,7 +35,9 @@ def rows(conninfo: str, query: str, params: Sequence[object] = ()) -> list[tuple
     """What a statement of the test's own returns; it is committed."""
     with psycopg.connect(conninfo) as connection:
         cursor = connection.execute(query.encode(), params or None)
-        return cursor.fetchall() if cursor.description else []
+        assert cursor.pgresult is not None
+        selected = cursor.pgresult.status == ExecStatus.TUPLES_OK  # also if they have no columns
+        return cursor.fetchall() if selected else []
 
 
 def value(conninfo: str, query: str, params: Sequence[object] = ()) -> Any:

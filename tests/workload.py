@@ -30,6 +30,7 @@ from registry import (  # noqa: E402
     GameSessionRegistry,
     HistoryPruned,
     OutcomeUnknown,
+    RegistryConfig,
     SequenceConflict,
     SessionTakenOver,
 )
@@ -237,7 +238,8 @@ def main(conninfo: str, history: str, number: str, plan_text: str) -> int:
     plan, process = Plan(**json.loads(plan_text)), int(number)
     kinds = [write] * plan.writers + [read] * plan.readers + [play] * plan.players
     recorder = Recorder(Path(history), process)
-    with GameSessionRegistry.connect(conninfo) as registry:
+    patient = RegistryConfig(lock_timeout=60, statement_timeout=60, pool_timeout=60)
+    with GameSessionRegistry.connect(conninfo, config=patient) as registry:
         jobs = []
         numbers = [*range(plan.writers), *range(plan.readers), *range(plan.players)]
         for thread, (kind, place) in enumerate(zip(kinds, numbers, strict=True)):

@@ -29,11 +29,13 @@ def run(folder: Path, *options: str) -> str:
     return done.stdout
 
 
-def measure(server: Server, folder: Path, *cases: str, rows: int = 10_000) -> list[dict[str, Any]]:
+def measure(
+    server: Server, folder: Path, *cases: str, rows: int = 10_000, seconds: float = 0.1
+) -> list[dict[str, Any]]:
     """Runs the cases, tiny, and returns their figures."""
     output = run(
         folder,
-        *("--database", server.conninfo, "--quick", "--seconds", "0.1", "--rounds", "2"),
+        *("--database", server.conninfo, "--quick", "--seconds", str(seconds), "--rounds", "2"),
         *("--peers", "ours,plain", "--threads", "2", "--games", "1", "--rows", str(rows)),
         *("--only", ",".join(cases)),
     )
@@ -44,7 +46,7 @@ def measure(server: Server, folder: Path, *cases: str, rows: int = 10_000) -> li
 
 
 def test_it_measures_and_writes_everything_down(server: Server, tmp_path: Path) -> None:
-    figures = measure(server, tmp_path, "append")
+    figures = measure(server, tmp_path, "append", seconds=2)
     assert [figure["contender"] for figure in figures] == ["ours", "plain"]
     for figure in figures:
         assert figure["point"] == {"processes": 1, "threads": 2, "games": 1}

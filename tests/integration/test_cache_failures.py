@@ -20,7 +20,7 @@ from probes import PATIENCE, as_just_opened, at_once, empty, in_thread
 from redis_server import RedisServer
 from support import wait_until
 
-from registry import GameSessionRegistry, RegistryConfig, Replay, breaker
+from registry import GameSessionRegistry, RegistryConfig, Replay, breaker, keeping
 from registry.breaker import FAILURES
 from registry.cache import RedisReplayCache
 
@@ -34,6 +34,12 @@ EVENTS = 8
 def conninfo(module_conninfo: str) -> str:
     empty(module_conninfo)
     return module_conninfo
+
+
+@pytest.fixture(autouse=True)
+def patient_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to Redis behind a call is not tried again before the next one."""
+    monkeypatch.setattr(keeping, "PATIENCE", 10.0)
 
 
 @contextmanager
@@ -160,7 +166,7 @@ def for_ever(target: socket.socket, _: bytes) -> None:
 def test_a_frozen_redis_costs_its_timeout_and_after_a_few_calls_nothing(
     registry: Registry, own_redis: RedisServer
 ) -> None:
-    assert read(registry).source == "cache"
+    wait_until(lambda: read(registry).source == "cache")
     own_redis.freeze()
     for _ in range(FAILURES):
         took = timed(lambda: read(registry))
@@ -209,7 +215,7 @@ def test_to_drop_what_is_damaged_takes_no_time_of_its_own(
 
     def late(target: socket.socket, data: bytes) -> None:
         if b"WRONGTYPE" in data:
-            time.sleep(0.6)
+            time.sleep(2.0)
             target.sendall(data)
             time.sleep(PATIENCE)
         target.sendall(data)
@@ -219,7 +225,7 @@ def test_to_drop_what_is_damaged_takes_no_time_of_its_own(
         line(own_redis.port, late) as slow,
         RedisReplayCache(slow.url) as cache,
     ):
-        assert timed(lambda: cache.read({"game": (0, 10)}, 1.0)) < 1.3
+        assert timed(lambda: cache.read({"game": (0, 10)}, 3.0)) < 4.5
 
 
 # full, locked, flushed, restarted, killed
@@ -227,7 +233,7 @@ def test_to_drop_what_is_damaged_takes_no_time_of_its_own(
 
 def test_a_full_redis_is_read_and_not_written(registry: Registry, own_redis: RedisServer) -> None:
     own_redis.fill_up()
-    assert read(registry).source == "cache"
+    wait_until(lambda: read(registry).source == "cache")
     registry.record_event("game", EVENTS)
     wait_until(lambda: own_redis.calls("evalsha") > 0)
     read(registry, EVENTS + 1)
@@ -272,12 +278,13 @@ def test_a_flushed_redis_is_filled_again(registry: Registry, own_redis: RedisSer
 
 
 def test_a_restarted_redis_is_used_again_at_once(
-    registry: Registry, own_redis: RedisServer
+    registry: Registry, conninfo: str, own_redis: RedisServer
 ) -> None:
     own_redis.client.save()
-    for _ in range(3):
-        own_redis.restart()
-        assert read(registry).source == "cache"
+    with opened(conninfo, own_redis.url, cache_timeout=10.0) as patient:
+        for _ in range(3):
+            own_redis.restart()
+            assert read(patient).source == "cache"
 
 
 def test_old_data_that_a_restart_brings_back_is_not_believed(
@@ -342,12 +349,13 @@ def test_a_dead_redis_is_left_alone_and_tried_again_by_one_call(
         monkeypatch.setattr(breaker, "REST", 60.0)
         for _ in range(FAILURES):
             assert cache.read({"game": (0, 10)}, 0.05) == {}
-        assert silent.opened == FAILURES
+        wait_until(lambda: silent.opened == FAILURES)
         for _ in range(100):
             assert cache.read({"game": (0, 10)}, 0.05) == {}
         assert silent.opened == FAILURES  # nobody asked
         cache._breaker._try_again_at = 0.0  # the rest is over
         at_once([lambda: cache.read({"game": (0, 10)}, 0.05)] * 16)
+        wait_until(lambda: silent.opened > FAILURES)
         assert silent.opened == FAILURES + 1  # one tried, for all
         cache.close()
 
@@ -459,8 +467,9 @@ def test_a_closed_cache_answers_nothing_and_its_registry_goes_on(
 
 
 def test_a_registry_closes_in_time_though_redis_is_frozen(
-    conninfo: str, own_redis: RedisServer
+    conninfo: str, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.undo()  # the writer's own patience
     with RedisReplayCache(own_redis.url) as cache:
         registry = Registry.connect(conninfo, cache=cache)
         registry.record_events("game", range(EVENTS))

@@ -298,6 +298,7 @@ def test_a_pool_not_opened_yet_is_unavailability(conninfo: str) -> None:
     with pytest.raises(RegistryUnavailable):
         registry.record_event("chess", 1)
     with pool:
+        pool.wait(30)
         assert registry.record_event("chess", 1) == 1
 
 

@@ -465,7 +465,7 @@ def test_a_locked_games_own_appends_are_unavailable_after_lock_timeout(conninfo:
 def test_a_locked_games_appends_wait_no_longer_than_pool_timeout_to_be_begun(
     conninfo: str,
 ) -> None:
-    with configured(conninfo, **{**PATIENT, "pool_timeout": 0.3}) as registry:
+    with configured(conninfo, **{**PATIENT, "pool_timeout": 2.0}) as registry:
         registry.record_event("locked", "first")
         with hold_game(conninfo, "locked"):
             begun = [in_thread(lambda n=n: registry.record_event("locked", n)) for n in range(2)]

@@ -116,7 +116,7 @@ def test_what_writers_readers_and_players_of_three_processes_see_is_consistent(
 def test_killed_clients_that_start_over_leave_each_event_exactly_once(
     registry: GameSessionRegistry, conninfo: str, tmp_path: Path
 ) -> None:
-    plan = Plan(["duel"], writers=8, events=25, processes=1, insist=True)
+    plan = Plan(["duel"], writers=8, events=100, processes=1, insist=True)
     storm = Storm(conninfo, tmp_path, plan)
     for kill_after in (20, 120, None):
         process = storm.start(0)
@@ -129,7 +129,7 @@ def test_killed_clients_that_start_over_leave_each_event_exactly_once(
         assert (process.returncode == 0) == (kill_after is None), errors
     log = log_of(registry, "duel")
     assert sorted(str(label) for _, label in log) == sorted(
-        f"0.{thread}.{n}" for thread in range(8) for n in range(25)
+        f"0.{thread}.{n}" for thread in range(8) for n in range(100)
     )
     assert [sequence for sequence, _ in log] == list(range(1, len(log) + 1))
     assert violations(storm.history()) == []
@@ -247,7 +247,12 @@ class Mischief:
 
     def do_resume(self, game: str, user: str) -> None:
         token = self.tokens.get((game, user), "")
-        resumed = self.registry.resume(token, after=self.random.randint(0, 100))
+        try:
+            resumed = self.registry.resume(token, after=self.random.randint(0, 100))
+        except RegistryUnavailable as error:
+            if "kept changing under the call" not in str(error):  # floors rise all the time
+                raise
+            return
         if self.random.random() < 0.7:
             self.tokens[game, user] = resumed.token
 
@@ -513,7 +518,9 @@ TWIN = """
 import sys
 import support  # to be who the tests of the parent are
 from concurrent.futures import ThreadPoolExecutor
-from registry import GameSessionRegistry, RegistryError
+from registry import GameSessionRegistry, RegistryConfig, RegistryError
+
+patient = RegistryConfig(lock_timeout=60, statement_timeout=60, pool_timeout=60)
 
 def resume(token):
     try:
@@ -522,7 +529,10 @@ def resume(token):
     except RegistryError as error:
         return type(error).__name__
 
-with GameSessionRegistry.connect(sys.argv[1]) as registry, ThreadPoolExecutor(8) as pool:
+with (
+    GameSessionRegistry.connect(sys.argv[1], config=patient) as registry,
+    ThreadPoolExecutor(8) as pool,
+):
     print("ready", flush=True)
     for line in sys.stdin:
         print(*pool.map(resume, [line.strip()] * 8), sep=",", flush=True)

@@ -322,7 +322,7 @@ def outcome_unknown(scene: Scene) -> list[Call]:
     """The connection breaks while the statement is under way, and the server is gone for good."""
 
     def broken(statement: str, call: Callable[[Registry], object]) -> Call:
-        config = RegistryConfig(pool_timeout=0.3, statement_timeout=0.3, pool_min_size=1)
+        config = RegistryConfig(pool_timeout=1.0, statement_timeout=1.0, pool_min_size=1)
 
         def run() -> None:
             with (

@@ -194,8 +194,8 @@ for n in range(behind):
     threading.Thread(target=append, daemon=True).start()
 while behind and not (combiner._alone.locked() and len(combiner._writing) == 1):
     time.sleep(0.001)
-say("waits")
 try:
+    say("waits")
     registry.record_event("game", "interrupted")
 except KeyboardInterrupt:
     say("interrupted")
@@ -228,11 +228,11 @@ def test_a_process_ends_though_its_registry_is_open_and_threads_wait_for_answers
 ) -> None:
     rows(conninfo, "INSERT INTO game (game_id, head) VALUES ('game', 0)")
     text = f"""
-registry = connect(lock_timeout=60, statement_timeout=60, pool_timeout=1)
+registry = connect(lock_timeout=60, statement_timeout=60, pool_timeout=5)
 combiner = registry._writer.combiner
 if {closes}:
     import atexit
-    combiner._grace = 1
+    combiner._timeout = combiner._grace = 1
     atexit.register(registry.close)
 for n in range(6):
     append = lambda n=n: registry.record_event("game", n, event_id=uuid4())
