@@ -318,9 +318,9 @@ MUTANTS = [
     mutant(
         "page-is-one-too-long",
         "4",
-        "sql/fetch_events_since.sql",
-        "LIMIT %(limit)s",
-        "LIMIT %(limit)s + 1",
+        "registry/reading.py",
+        "return found and found.part(*position)",
+        "return found",
         LOG + "test_a_page_is_what_follows_and_says_whether_more_does",
     ),
     mutant(
@@ -474,7 +474,7 @@ MUTANTS = [
         "migrations/0001_registry_tables.sql",
         "epoch      uuid        NOT NULL DEFAULT gen_random_uuid(),",
         "epoch      uuid        NOT NULL DEFAULT '3b241101-e2bb-4255-8caf-4136c566a962',",
-        LOG + "test_a_game_begun_again_is_another_log",
+        LOG + "test_a_game_that_sessions_begin_again_is_another_log",
     ),
     mutant(
         "copied-database-keeps-its-epochs",
@@ -650,11 +650,11 @@ MUTANTS = [
     ),
     # 6: no deadlocks, nobody waits for the upkeep
     mutant(
-        "beats-lock-in-the-callers-order",
+        "beats-lock-in-the-order-of-the-ids",
         "6",
         "sql/heartbeat_many.sql",
         "ORDER BY s.game_id, s.user_id",
-        "",
+        "ORDER BY s.game_id, s.id",
         CAUGHT + "test_beats_of_many_lock_in_the_order_of_the_players",
     ),
     mutant(
@@ -1398,6 +1398,15 @@ MUTANTS = [
         COMPRESSION + "test_the_schema_is_not_taken_back_under_compressed_events",
     ),
     mutant(
+        "rollback-leaves-the-copy-of-the-events",
+        "partition",
+        "migrations/0001_registry_tables.rollback.sql",
+        "game_event_conversion, game_event_next",
+        "game_event_conversion",
+        "integration/test_partitioning.py::"
+        "test_the_events_take_their_conversion_with_them_when_they_are_rolled_back",
+    ),
+    mutant(
         "revoked-session-holds-the-floor",
         "revoke_session",
         "sql/acknowledge.sql",
@@ -1620,7 +1629,7 @@ MUTANTS = [
         "standby",
         "registry/standby.py",
         "return max(self._until - monotonic(), 0.0)",
-        "return 3.0",
+        "return super()._patience()",
         STANDBY + "test_a_frozen_standby_is_left_alone_and_used_again_when_it_thaws",
     ),
     mutant(

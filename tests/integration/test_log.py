@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -356,9 +357,14 @@ def test_others_wait_for_the_callers_transaction_and_leave_no_gap(
     ids=["event", "event with an id", "events"],
 )
 def test_processes_that_waited_for_a_game_each_go_on_from_its_head(
-    registry: Registry, conninfo: str, statement: str, append: Callable[[Registry, int], range]
+    registry: Registry,
+    conninfo: str,
+    statement: str,
+    append: Callable[[Registry, int], range],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The head that they saw when they came is not the one that they append to."""
+    caplog.set_level(logging.INFO, "registry.retrying")
     registry.record_event("chess", "first")
     with several(conninfo, 12) as registries:
         with hold_game(conninfo, "chess"):
@@ -373,6 +379,7 @@ def test_processes_that_waited_for_a_game_each_go_on_from_its_head(
     log = {event.sequence: event.payload for event in registry.iter_events_since("chess", 1)}
     assert log == given
     assert sorted(log) == list(range(2, len(log) + 2))
+    assert caplog.messages == []  # nobody had to try again: a sequence was free at once
 
 
 def test_an_event_id_makes_a_retry_harmless_in_the_callers_transaction_too(
@@ -1114,6 +1121,16 @@ def test_an_ended_game_leaves_nothing_and_no_token(registry: Registry, conninfo:
     for call in (registry.end_game, lambda game_id: registry.fetch_events_since(game_id, 0)):
         with pytest.raises(GameNotFound):
             call("chess")
+
+
+def test_a_game_that_sessions_begin_again_is_another_log(registry: Registry) -> None:
+    """No event is recorded in either, so nothing else tells them apart."""
+    logs = []
+    for _ in range(2):
+        registry.issue_resume_token("chess", "alice")
+        logs.append(registry.fetch_events_since("chess", 0).epoch)
+        registry.end_game("chess")
+    assert logs[0] != logs[1]
 
 
 def test_a_game_begun_again_is_another_log(registry: Registry) -> None:

@@ -37,10 +37,13 @@ CREATE TRIGGER look BEFORE INSERT ON game_event FOR EACH ROW EXECUTE FUNCTION lo
 
 
 @pytest.fixture
-def players(registry: GameSessionRegistry) -> list[GameSession]:
-    """Sessions of one game by player, which is not the order of their rows."""
+def players(registry: GameSessionRegistry, conninfo: str) -> list[GameSession]:
+    """Sessions of one game by player, which is the order neither of their rows nor of their ids."""
     for user_id in ("carol", "alice", "bob"):
         registry.issue_resume_token("game", user_id)
+    ids = {"carol": uuid.UUID(int=1), "bob": uuid.UUID(int=2), "alice": uuid.UUID(int=3)}
+    for user_id, session_id in ids.items():
+        rows(conninfo, "UPDATE game_session SET id = %s WHERE user_id = %s", [session_id, user_id])
     return registry.list_sessions("game")
 
 

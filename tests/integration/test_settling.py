@@ -674,7 +674,7 @@ def test_a_call_that_succeeds_at_once_pays_nothing_for_retries(
 
 def test_dead_connections_of_the_pool_do_not_use_up_a_calls_tries(conninfo: str) -> None:
     """They are silent: nothing says that the server is gone, as when its machine has lost power."""
-    bounds = {"pool_timeout": 30.0, "statement_timeout": 1.0, "lock_timeout": 1.0}
+    bounds = {"pool_timeout": 10.0, "statement_timeout": 1.0, "lock_timeout": 1.0}
     with (
         relayed(conninfo) as relay,
         GameSessionRegistry.connect(

@@ -45,6 +45,7 @@ from registry import (
     RegistryConfig,
     Replay,
     breaker,
+    lease,
     standby,
 )
 from registry.queries import queries
@@ -557,6 +558,7 @@ def test_a_frozen_standby_is_left_alone_and_used_again_when_it_thaws(
 ) -> None:
     caplog.set_level(logging.INFO, "registry.standby")
     monkeypatch.setattr(breaker, "REST", 0.5)
+    monkeypatch.setattr(lease, "GRACE", 60.0)  # what a silent primary would have
     with opened(own, standby_timeout=TIMEOUT) as registry:
         registry.record_events("game", range(1, 21))
         own.catch_up()
