@@ -64,7 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The pool tells at length of each try to connect: a command says in a line what came of it.
     logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
     try:
-        code = _run(argv)
+        try:
+            code = _run(argv)
+        except SystemExit:  # behind a help text
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return code
     except ModuleNotFoundError as error:
@@ -77,15 +81,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = filter(None, map(str.strip, str(error).splitlines()))
         print(f"error: {'; '.join(lines)}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # what is left to be written would fail again at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _let_go_of_output()
         return 141
     except OSError as error:  # such as a full disk that the output goes to
         print(f"error: {error}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _let_go_of_output() -> None:
+    """What cannot be written would fail again, with a traceback, when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -98,6 +110,7 @@ def _run(argv: Sequence[str]) -> int:
         ),
         formatter_class=Help,
     )
+    parser.set_defaults(error=parser.error, needs_database=False)
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, (module, about) in COMMANDS.items():
         command = commands.add_parser(
@@ -115,10 +128,8 @@ def _run(argv: Sequence[str]) -> int:
     options, unknown = parser.parse_known_args(argv)
     if unknown:  # said with the usage of the command, and not of all of them
         options.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if hasattr(options, "without_database") and not options.database:
-        options.without_database(
-            "say which database: --database URL, or DATABASE_URL in the environment"
-        )
+    if options.needs_database and not options.database:
+        options.error("say which database: --database URL, or DATABASE_URL in the environment")
     code: int = options.command(options)
     return code
 

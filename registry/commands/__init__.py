@@ -32,15 +32,13 @@ class Help(argparse.HelpFormatter):
 
 def add_database(parser: argparse.ArgumentParser) -> None:
     """Adds the option that says which database."""
-    url = os.environ.get("DATABASE_URL")
     parser.add_argument(
         "--database",
         metavar="URL",
-        default=url,
+        default=os.environ.get("DATABASE_URL"),
         help="postgresql://user@host/name, or any libpq connection string (default: DATABASE_URL)",
     )
-    if not url:
-        parser.set_defaults(without_database=parser.error)
+    parser.set_defaults(needs_database=True)
 
 
 @contextmanager

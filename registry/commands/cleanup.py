@@ -6,8 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from math import nan
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Final
 
 from ..config import RegistryConfig
@@ -65,13 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def share(text: str) -> float:
     """An option that is a part of the time."""
-    try:
+    with suppress(ValueError):
         part = float(text)
-    except ValueError:
-        part = nan
-    if not LEAST_SHARE <= part <= 1:
-        raise argparse.ArgumentTypeError(f"it is a part of the time, from {LEAST_SHARE} to 1")
-    return part
+        if LEAST_SHARE <= part <= 1:
+            return part
+    raise argparse.ArgumentTypeError(f"it is a part of the time, from {LEAST_SHARE} to 1")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    session = None
+    session, named_session = None, _SESSION_ID.search(options.id)
     wanted = {"events": options.events, "payloads": options.show_payloads}
     with schema.reading(options.database) as connection:
         schema.check(connection)
@@ -82,13 +82,14 @@ def run(options: argparse.Namespace) -> int:
             else:
                 session, inspection = inspect_session(connection, options.id, **wanted)
         except GameNotFound:
-            other = _SESSION_ID.search(options.id)
-            hint = "; `inspect session` takes a session_id" if other else ""
+            hint = "; `inspect session` takes a session_id" if named_session else ""
             raise RegistryError(f"there is no game {options.id!r}, or no more{hint}") from None
         except SessionNotFound:
-            known = "`inspect game` lists those of a game"
-            hint = known if "/" in options.id else f"write GAME_ID/UUID; {known}, with their UUIDs"
-            raise RegistryError(f"there is no session {options.id!r}, or no more: {hint}") from None
+            form = "" if named_session else "write GAME_ID/UUID; "
+            raise RegistryError(
+                f"there is no session {options.id!r}, or no more: {form}`inspect game` lists those "
+                "of a game, with their UUIDs"
+            ) from None
     if options.json:
         found = document(inspection, session, options.sessions, options.show_payloads)
         print(json.dumps(found, indent=2))

@@ -99,7 +99,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin nothing further after that",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(usage=parser.error)
 
 
 def interval(text: str) -> timedelta:
@@ -136,7 +135,7 @@ def _target(options: argparse.Namespace) -> Layout:
     wanted = {"hash": "--partitions", "time": "--every"}.get(options.by)
     for option, value in (("--partitions", options.partitions), ("--every", options.every)):
         if (value is not None) != (option == wanted):
-            options.usage(
+            options.error(
                 f"--by {options.by} needs {wanted}"
                 if option == wanted
                 else f"{option} is for --by {'hash' if option == '--partitions' else 'time'}"
@@ -146,7 +145,7 @@ def _target(options: argparse.Namespace) -> Layout:
             return ByHash(options.partitions)
         return ByTime(options.every) if options.by == "time" else Plain()
     except InvalidArgument as error:
-        options.usage(str(error))
+        options.error(str(error))
         raise
 
 
@@ -186,8 +185,10 @@ def _convert(mover: Mover, as_json: bool) -> int:
 
 def _so_far(mover: Mover) -> str:
     there = mover.copied_before + mover.copied
-    copied = f"{there:,} of at most {mover.total:,} events are" if there else "nothing was"
-    return f"{copied} copied; the same command goes on from there"
+    if not there:
+        return "nothing was copied; run the same command again"
+    copied = f"{there:,} of at most {mover.total:,} events are copied"
+    return f"{copied}; the same command goes on from there"
 
 
 def _announce(bytes_: int) -> None:

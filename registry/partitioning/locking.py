@@ -136,7 +136,7 @@ class Locking:
                 raise RegistryUnavailable(
                     "another process is converting this database: wait for its end"
                 )
-            # However short its time is, it is told apart from a run that could do nothing in it.
+            # However short its own time is, it is told that another one converts.
             if self._end.wait(LINGERING / 20):
                 raise Enough
         try:

@@ -22,8 +22,8 @@ SUFFIX: Final = (
 )
 TAKEN: Final = (
     "nothing, if what comes after will do: who is behind that gets HistoryPruned and the full "
-    "state; to have it whole, end_game it, restore or correct the rows in the source and import "
-    "again"
+    "state; to have it whole, restore or correct the rows in the source and import again, without "
+    "the game that this import made (end_game)"
 )
 
 _BEYOND_A_FLOOR: Final = frozenset({"name", "unnumbered", "untimed"})
@@ -95,13 +95,14 @@ def judge(
     """The plan for a game."""
     problems, floor, head = _log(game, breaks, refused)
     cannot = any(problem.kind in _BEYOND_A_FLOOR for problem in problems)
-    wanted = flawed == "suffix" or _is_there(standing, floor, head)
-    if cannot or (problems and not wanted):
+    taken = flawed == "suffix" or (flawed == "skip" and _is_there(standing, floor, head))
+    if cannot or (problems and not taken):
         return Plan(game, floor, head, tuple(problems), left_out=True)
-    problems = [evolve(problem, remedy=TAKEN) for problem in problems]
     after, conflict = _from(game, floor, head, standing)
     if conflict is not None:
         problems.append(conflict)
+    else:
+        problems = [evolve(problem, remedy=TAKEN) for problem in problems]
     return Plan(game, floor, head, tuple(problems), after, standing, left_out=conflict is not None)
 
 
@@ -172,13 +173,12 @@ def _broken(breaks: Breaks, add: Callable[[str, str, str], None]) -> None:
 
 
 def _is_there(standing: Standing | None, floor: int, head: int) -> bool:
-    """Whether an earlier import took what comes after the flaws."""
-    return (
-        standing is not None
-        and standing.same is not False
-        and standing.floor >= floor
-        and standing.head >= head
-    )
+    """Whether an earlier import took all that comes after the flaws."""
+    if standing is None or standing.floor < floor or standing.head < head:
+        return False
+    if standing.same is None:  # nothing is left to compare
+        return standing.imported or (standing.floor, standing.head) == (floor, head)
+    return standing.same
 
 
 def _from(

@@ -228,16 +228,16 @@ def test_each_resume_of_a_batch_has_its_own_session_token_and_page(
     if not kept:
         as_just_opened(registry)
     alone: list[object] = []
-    with resumes_busy(registry, conninfo):
-        calls = [
-            resume(registry, issued.token, n if n % 3 < 2 else 0, limit=n + 1)
-            for n, _, issued in players
-        ]
-        # What comes out wrong in company is made good alone.
-        monkeypatch.setattr(registry._resumptions, "_read", lambda *_: alone.append(_))
-        monkeypatch.setattr(registry._resumptions.combiner, "_do_alone", alone.append)
-    together = [call.result(PATIENCE) for call in calls]
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        with resumes_busy(registry, conninfo):
+            calls = [
+                resume(registry, issued.token, n if n % 3 < 2 else 0, limit=n + 1)
+                for n, _, issued in players
+            ]
+            # What comes out wrong in company is made good alone.
+            patched.setattr(registry._resumptions, "_read", lambda *_: alone.append(_))
+            patched.setattr(registry._resumptions.combiner, "_do_alone", alone.append)
+        together = [call.result(PATIENCE) for call in calls]
     assert alone == []
     for (n, game, issued), resumed in zip(players, together, strict=True):
         assert resumed.session.session_id == issued.session.session_id

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -331,9 +332,10 @@ def test_a_layout_that_is_there_is_left_as_it_is(conninfo: str) -> None:
 
 
 def test_partitions_by_time_reach_from_the_oldest_event_to_two_ahead(conninfo: str) -> None:
-    fill(conninfo)
     day = "SELECT date_trunc('day', now(), 'UTC')"
-    wait_until(lambda: value(conninfo, f"{day} = date_trunc('day', now() + '1 min', 'UTC')"))
+    same = f"{day} = date_trunc('day', now() + '1 min', 'UTC')"
+    wait_until(lambda: value(conninfo, same), timeout=90)
+    fill(conninfo)
     today = value(conninfo, day)
     convert(conninfo, DAILY)
     with psycopg.connect(conninfo) as connection:
@@ -1041,8 +1043,20 @@ def test_migrations_go_back_and_forth_on_every_layout(name: str, conninfo: str) 
     assert layout(conninfo) == layouts.LAYOUTS[layouts.LAYOUT]
 
 
-def without_drop(table: Any) -> Any:
-    raise KeyboardInterrupt
+def until(stage: str, conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversion to partitions by day that was interrupted."""
+
+    def interrupted(table: Any) -> Any:
+        raise KeyboardInterrupt
+
+    if stage == "copying":
+        begun(conninfo, DAILY)
+        return
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "drop", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            convert(conninfo, DAILY)
+    assert value(conninfo, "SELECT count(*) FROM game_event_old") > 0
 
 
 @pytest.mark.parametrize("stage", ["copying", "swapped"])
@@ -1050,14 +1064,7 @@ def test_the_events_take_their_conversion_with_them_when_they_are_rolled_back(
     stage: str, conninfo: str, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(conninfo)
-    if stage == "copying":
-        begun(conninfo, DAILY)
-    else:
-        with monkeypatch.context() as patched:
-            patched.setattr(moving, "drop", without_drop)
-            with pytest.raises(KeyboardInterrupt):
-                convert(conninfo, DAILY)
-        assert value(conninfo, "SELECT count(*) FROM game_event_old") > 0
+    until(stage, conninfo, monkeypatch)
     schema.rollback(conninfo, steps=len(schema.known()))
     left = """
         SELECT relname FROM pg_class WHERE relname LIKE 'game%'
@@ -1069,11 +1076,39 @@ def test_the_events_take_their_conversion_with_them_when_they_are_rolled_back(
     assert convert(conninfo, ByHash(2)) is Outcome.DONE
 
 
-@pytest.mark.parametrize("name", ["game_event_next", "game_event_old"])
-def test_a_rollback_leaves_a_table_of_somebody_elses(name: str, conninfo: str) -> None:
-    rows(conninfo, f"CREATE TABLE {name} (n int)")
+@pytest.mark.parametrize("end", ["next", "old", "conversion"])
+def test_a_rollback_leaves_a_table_of_somebody_elses(end: str, conninfo: str) -> None:
+    rows(conninfo, f"CREATE TABLE game_event_{end} (n int)")
     schema.rollback(conninfo, steps=len(schema.known()))
-    assert rows(conninfo, f"SELECT * FROM {name}") == []
+    assert rows(conninfo, f"SELECT * FROM game_event_{end}") == []
+
+
+@pytest.mark.parametrize("stage", ["copying", "swapped"])
+def test_a_rollback_leaves_the_conversion_of_another_registry(
+    stage: str, conninfo: str, small_batches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is in another schema, further behind in the search path."""
+    rows(conninfo, "CREATE SCHEMA app")
+    migrate(make_conninfo(conninfo, options="-c search_path=app"))
+    fill(conninfo)
+    until(stage, conninfo, monkeypatch)
+    there = catalogue(conninfo)
+    through = make_conninfo(conninfo, options="-c search_path=app,public")
+    schema.rollback(through, steps=len(schema.known()))
+    assert catalogue(conninfo) == there
+    assert convert(conninfo, DAILY) is not Outcome.TIME_UP
+
+
+def test_an_append_in_front_of_a_rollback_gets_through(conninfo: str, small_batches: None) -> None:
+    """It has locked the events, and will want the next table, which the rollback drops too."""
+    fill(conninfo)
+    begun(conninfo, DAILY)
+    with psycopg.connect(conninfo) as writer:
+        writer.execute("SELECT FROM game_event LIMIT 1 FOR UPDATE")
+        rollback = in_thread(partial(schema.rollback, conninfo, steps=len(schema.known())))
+        until_blocked(conninfo)
+        writer.execute("UPDATE game_event SET payload = '1' WHERE game_id = 'game 1'")
+    assert len(rollback.result(30)) == len(schema.known())
 
 
 def test_rows_are_in_the_way_of_doing_it_at_once(conninfo: str) -> None:

@@ -479,7 +479,8 @@ def test_a_standby_that_is_away_delays_a_call_by_its_time_limit_and_then_none(
 ) -> None:
     caplog.set_level(logging.INFO, "registry.standby")
     away = make_conninfo(host="/nowhere", user="postgres", password="wonderland")
-    with opened(pair, away, standby_timeout=TIMEOUT) as registry:
+    patient = {"pool_timeout": 60.0, "statement_timeout": 60.0}
+    with opened(pair, away, standby_timeout=TIMEOUT, **patient) as registry:
         registry.record_events("game", range(1, 21))
         for n in range(10):
             took = timed(lambda: right(registry.fetch_events_since("game", 0), 1, 20, 20))

@@ -93,6 +93,7 @@ def test_an_error_is_one_line(
     [
         [],
         ["nonsense"],
+        ["--unknown", "status"],
         ["migrate"],
         ["rollback", "--steps", "one", "--database", NOWHERE],
         ["rollback", "--steps", "0", "--database", NOWHERE],
