@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import subprocess
 import sys
@@ -302,8 +303,9 @@ class Mischief:
 
 
 def test_a_storm_of_every_call_has_no_deadlock_and_no_untyped_answer(
-    conninfo: str, sql: Connection[Any]
+    conninfo: str, sql: Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "registry.retrying")  # says whether a call was in a deadlock
     config = RegistryConfig(
         session_ttl=2, replay_retention=0.5, max_events_per_game=60, batch_size=4, **PATIENT
     )
