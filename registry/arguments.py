@@ -72,13 +72,22 @@ def optional_whole(name: str, value: object, least: int = 0) -> int | None:
 
 def seconds(name: str, value: object, least: float = 0.001, most: float = LONGEST) -> float:
     """A finite number of seconds within bounds, as a plain `float`."""
+    return _number(name, value, least, most, " of seconds", " seconds")
+
+
+def share(name: str, value: object) -> float:
+    """A part of the time, as a plain `float`."""
+    return _number(name, value, 0.001, 1.0, "", ", a part of the time")
+
+
+def _number(name: str, value: object, least: float, most: float, of: str, unit: str) -> float:
     number: float | None = _plain_int(value)
     if issubclass(type(value), float):
         number = float.__float__(value)  # type: ignore[arg-type]
     if number is None:
-        raise InvalidArgument(f"{name} must be a number of seconds, not {kind(value)}")
+        raise InvalidArgument(f"{name} must be a number{of}, not {kind(value)}")
     if not least <= number <= most:  # neither does a NaN or an infinity
-        raise InvalidArgument(f"{name} must lie between {least} and {most:.0f} seconds")
+        raise InvalidArgument(f"{name} must lie between {least} and {most:.0f}{unit}")
     return float(number)
 
 

@@ -101,7 +101,7 @@ class Maintenance:
         self._registry = registry
         self._interval = arguments.seconds("interval", interval, most=threading.TIMEOUT_MAX / 2)
         self._batch_size = arguments.whole("batch_size", batch_size, 1, 2**31 - 1)
-        self._share = arguments.seconds("share", share, most=1.0)
+        self._share = arguments.share("share", share)
         self._max_seconds = (
             None if max_seconds is None else arguments.seconds("max_seconds", max_seconds)
         )

@@ -15,7 +15,7 @@ from probes import PATIENCE, PATIENT
 from redis_server import RedisServer, running
 from support import Clock, Server
 
-from registry import EmbeddedPostgres, GameSessionRegistry, RegistryConfig, combining
+from registry import EmbeddedPostgres, GameSessionRegistry, RegistryConfig, combining, keeping
 
 # No test cuts the power: what a crash of the server alone loses is the same without fsync.
 SETTINGS = {"max_connections": 300, "fsync": "off"}
@@ -107,6 +107,12 @@ def registry(conninfo: str) -> Iterator[GameSessionRegistry]:
     """A registry on a fresh database."""
     with GameSessionRegistry.connect(conninfo, config=RegistryConfig(**PATIENT)) as registry:
         yield registry
+
+
+@pytest.fixture
+def patient_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to go to Redis behind a call has time: it is not tried again before the next one."""
+    monkeypatch.setattr(keeping, "PATIENCE", 10.0)
 
 
 @pytest.fixture

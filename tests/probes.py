@@ -192,8 +192,7 @@ def configured(conninfo: str, **settings: object) -> Iterator[GameSessionRegistr
 def several(conninfo: str, number: int) -> Iterator[list[GameSessionRegistry]]:
     """As many registries, which know nothing of one another, as those of several processes."""
     with ExitStack() as stack:
-        patient = {"lock_timeout": 60, "statement_timeout": 60}
-        yield [stack.enter_context(configured(conninfo, **patient)) for _ in range(number)]
+        yield [stack.enter_context(configured(conninfo, **PATIENT)) for _ in range(number)]
 
 
 def waiting(combiner: Combiner[Any, Any]) -> int:

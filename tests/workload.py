@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import support  # noqa: E402, F401 - to be who the tests of the parent are
 from chaos.client import Client  # noqa: E402
 from chaos.history import Call, Recorder, load  # noqa: E402
+from probes import PATIENT  # noqa: E402
 
 from registry import (  # noqa: E402
     GameSession,
@@ -238,8 +239,7 @@ def main(conninfo: str, history: str, number: str, plan_text: str) -> int:
     plan, process = Plan(**json.loads(plan_text)), int(number)
     kinds = [write] * plan.writers + [read] * plan.readers + [play] * plan.players
     recorder = Recorder(Path(history), process)
-    patient = RegistryConfig(lock_timeout=60, statement_timeout=60, pool_timeout=60)
-    with GameSessionRegistry.connect(conninfo, config=patient) as registry:
+    with GameSessionRegistry.connect(conninfo, config=RegistryConfig(**PATIENT)) as registry:
         jobs = []
         numbers = [*range(plan.writers), *range(plan.readers), *range(plan.players)]
         for thread, (kind, place) in enumerate(zip(kinds, numbers, strict=True)):

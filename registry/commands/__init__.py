@@ -15,10 +15,14 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from .. import arguments, schema
 from ..api import GameSessionRegistry
 from ..config import RegistryConfig
+from ..errors import InvalidArgument
+
+N = TypeVar("N")
 
 
 class Help(argparse.HelpFormatter):
@@ -54,25 +58,39 @@ def registry_of(
 
 def positive_seconds(text: str) -> float:
     """An option that is a number of seconds above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
-    try:
+    number = read(text, float, "number of seconds")
+    with checked():
         return arguments.seconds("it", number, most=86_400.0 * 3_650)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive_whole(text: str) -> int:
     """An option that is a whole number above 0."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    try:
+    number = read(text, int, "whole number")
+    with checked():
         return arguments.whole("it", number, 1, 2**31 - 1)
-    except ValueError as error:
+
+
+def share(text: str) -> float:
+    """An option that is a part of the time."""
+    number = read(text, float, "number")
+    with checked():
+        return arguments.share("it", number)
+
+
+def read(text: str, kind: Callable[[str], N], name: str) -> N:
+    """The number that the text of an option is."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {name}") from None
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Has argparse say what the library finds wrong with an option."""
+    try:
+        yield
+    except InvalidArgument as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -6,17 +6,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 from ..config import RegistryConfig
 from ..maintenance import BATCH_SIZE, SHARE, Maintenance, Outcome, Run
 from ..model import Cleanup
-from . import add_database, ended_by_sigterm, positive_seconds, positive_whole, registry_of
+from . import add_database, ended_by_sigterm, positive_seconds, positive_whole, registry_of, share
 from .progress import progress
 
 TIME_UP: Final = 3
-LEAST_SHARE: Final = 0.001
 EXIT_CODES: Final = {
     0: "nothing that was due is left, or another process is at work on the rest",
     1: "an error, said in one line on stderr; what was cleaned up before stays so",
@@ -60,15 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the time, what it is at work; in between it pauses (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-
-
-def share(text: str) -> float:
-    """An option that is a part of the time."""
-    with suppress(ValueError):
-        part = float(text)
-        if LEAST_SHARE <= part <= 1:
-            return part
-    raise argparse.ArgumentTypeError(f"it is a part of the time, from {LEAST_SHARE} to 1")
 
 
 def run(options: argparse.Namespace) -> int:

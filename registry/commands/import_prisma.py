@@ -8,13 +8,12 @@ from typing import Any, Final, get_args
 
 from .. import arguments
 from ..config import RegistryConfig
-from ..errors import InvalidArgument
 from ..prisma import Import, Options
 from ..prisma.names import COLUMNS, TABLES, Names
 from ..prisma.plan import Flawed
 from ..prisma.source import Source
 from ..prisma.target import Target
-from . import add_database
+from . import add_database, checked
 from .progress import progress
 
 INCOMPLETE: Final = 3
@@ -96,10 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def mapping(text: str) -> str:
     """An option that says what a table or column is called."""
-    try:
+    with checked():
         Names.parse([text])
-    except InvalidArgument as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from attrs import asdict
 
 from .. import schema
+from ..arguments import session_key
 from ..errors import GameNotFound, RegistryError, SessionNotFound
 from ..inspection import (
     CHECKED,
@@ -31,8 +31,6 @@ EXIT_CODES: Final = {
 }
 
 LONGEST_LINE = 1_000
-
-_SESSION_ID: Final = re.compile(r"/[0-9a-f-]{36}$")
 
 EPILOG: Final = """\
 a game's log has the events above its floor through its head. Of each session:
@@ -72,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    session, named_session = None, _SESSION_ID.search(options.id)
+    session = None
     wanted = {"events": options.events, "payloads": options.show_payloads}
     with schema.reading(options.database) as connection:
         schema.check(connection)
@@ -82,10 +80,10 @@ def run(options: argparse.Namespace) -> int:
             else:
                 session, inspection = inspect_session(connection, options.id, **wanted)
         except GameNotFound:
-            hint = "; `inspect session` takes a session_id" if named_session else ""
+            hint = "; `inspect session` takes a session_id" if _names_session(options.id) else ""
             raise RegistryError(f"there is no game {options.id!r}, or no more{hint}") from None
         except SessionNotFound:
-            form = "" if named_session else "write GAME_ID/UUID; "
+            form = "" if _names_session(options.id) else "write GAME_ID/UUID; "
             raise RegistryError(
                 f"there is no session {options.id!r}, or no more: {form}`inspect game` lists those "
                 "of a game, with their UUIDs"
@@ -97,6 +95,15 @@ def run(options: argparse.Namespace) -> int:
         for line in _lines(inspection, session, options.sessions, options.show_payloads):
             print(line)
     return 0 if inspection.log.sound else HOLES
+
+
+def _names_session(id_: str) -> bool:
+    """Whether it has the form of a session_id."""
+    try:
+        session_key(id_)
+    except SessionNotFound:
+        return False
+    return True
 
 
 def document(

@@ -18,8 +18,7 @@ from ..looking import size
 from ..partitioning import ByHash, ByTime, Layout, Plain
 from ..partitioning.locking import Pace
 from ..partitioning.moving import Mover, Outcome
-from . import add_database, ended_by_sigterm, positive_seconds, positive_whole
-from .cleanup import share
+from . import add_database, ended_by_sigterm, positive_seconds, positive_whole, share
 from .progress import progress
 
 TIME_UP: Final = 3

@@ -34,11 +34,12 @@ from registry import (
     InvalidToken,
     RegistryConfig,
     Replay,
-    keeping,
 )
 from registry.cache import RedisReplayCache
 from registry.keeping import PART
 from registry.runs import Run, joined, pack, unpack
+
+pytestmark = pytest.mark.usefixtures("patient_keeper")
 
 Registry = GameSessionRegistry
 SECRET = "the-queen-is-in-the-cellar"
@@ -50,12 +51,6 @@ PATIENT = 5.0
 def conninfo(module_conninfo: str) -> str:
     empty(module_conninfo)
     return module_conninfo
-
-
-@pytest.fixture(autouse=True)
-def patient_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written to Redis behind a call is not tried again before the next one."""
-    monkeypatch.setattr(keeping, "PATIENCE", PATIENT)
 
 
 @contextmanager

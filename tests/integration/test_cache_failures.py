@@ -24,6 +24,8 @@ from registry import GameSessionRegistry, RegistryConfig, Replay, breaker, keepi
 from registry.breaker import FAILURES
 from registry.cache import RedisReplayCache
 
+pytestmark = pytest.mark.usefixtures("patient_keeper")
+
 Registry = GameSessionRegistry
 TIMEOUT = 0.3
 SLACK = 1.0
@@ -34,12 +36,6 @@ EVENTS = 8
 def conninfo(module_conninfo: str) -> str:
     empty(module_conninfo)
     return module_conninfo
-
-
-@pytest.fixture(autouse=True)
-def patient_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written to Redis behind a call is not tried again before the next one."""
-    monkeypatch.setattr(keeping, "PATIENCE", 10.0)
 
 
 @contextmanager

@@ -524,9 +524,8 @@ TWIN = """
 import sys
 import support  # to be who the tests of the parent are
 from concurrent.futures import ThreadPoolExecutor
+from probes import PATIENT
 from registry import GameSessionRegistry, RegistryConfig, RegistryError
-
-patient = RegistryConfig(lock_timeout=60, statement_timeout=60, pool_timeout=60)
 
 def resume(token):
     try:
@@ -536,7 +535,7 @@ def resume(token):
         return type(error).__name__
 
 with (
-    GameSessionRegistry.connect(sys.argv[1], config=patient) as registry,
+    GameSessionRegistry.connect(sys.argv[1], config=RegistryConfig(**PATIENT)) as registry,
     ThreadPoolExecutor(8) as pool,
 ):
     print("ready", flush=True)

@@ -228,8 +228,8 @@ def set_on_server(conninfo: str, setting: str, to: str) -> None:
     wait_until(lambda: value(conninfo, f"SHOW {setting}") == to)
 
 
-def test_a_table_without_autovacuum_and_its_dead_rows(plain_conninfo: str, doctor: Command) -> None:
-    conninfo = plain_conninfo
+@pytest.mark.usefixtures("plain_conninfo")
+def test_a_table_without_autovacuum_and_its_dead_rows(conninfo: str, doctor: Command) -> None:
     with configured(conninfo) as first:
         first.record_event("chess", 0)
     table = event_table(conninfo, "chess")

@@ -332,11 +332,11 @@ def test_a_layout_that_is_there_is_left_as_it_is(conninfo: str) -> None:
 
 
 def test_partitions_by_time_reach_from_the_oldest_event_to_two_ahead(conninfo: str) -> None:
-    day = "SELECT date_trunc('day', now(), 'UTC')"
-    same = f"{day} = date_trunc('day', now() + '1 min', 'UTC')"
+    this_day = "SELECT date_trunc('day', now(), 'UTC')"
+    same = f"{this_day} = date_trunc('day', now() + '1 min', 'UTC')"
     wait_until(lambda: value(conninfo, same), timeout=90)
     fill(conninfo)
-    today = value(conninfo, day)
+    today = value(conninfo, this_day)
     convert(conninfo, DAILY)
     with psycopg.connect(conninfo) as connection:
         table = describe(connection)
