@@ -6,8 +6,8 @@ SELECT index.relname::text, index.oid::regclass::text, i.indrelid::regclass::tex
 FROM (
     SELECT to_regclass(name) AS relid FROM unnest(%(tables)s::text[]) AS name
     UNION
-    SELECT relid
-    FROM unnest(%(tables)s::text[]) AS name, pg_partition_tree(to_regclass(name))
+    SELECT inhrelid
+    FROM unnest(%(tables)s::text[]) AS name JOIN pg_inherits ON inhparent = to_regclass(name)
 ) AS part
 JOIN pg_index AS i ON i.indrelid = relid
 JOIN pg_class AS index ON index.oid = i.indexrelid

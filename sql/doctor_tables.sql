@@ -11,8 +11,8 @@ SELECT relid::regclass::text, pg_stat_get_live_tuples(relid), pg_stat_get_dead_t
 FROM (
     SELECT to_regclass(name) AS relid FROM unnest(%(tables)s::text[]) AS name
     UNION
-    SELECT relid
-    FROM unnest(%(tables)s::text[]) AS name, pg_partition_tree(to_regclass(name))
+    SELECT inhrelid
+    FROM unnest(%(tables)s::text[]) AS name JOIN pg_inherits ON inhparent = to_regclass(name)
 ) AS part
 JOIN pg_class AS c ON c.oid = relid
 WHERE c.relkind = 'r'

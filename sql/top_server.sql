@@ -12,9 +12,9 @@ WITH part AS MATERIALIZED (
     SELECT name, name::regclass AS relid
     FROM unnest('{game, game_session, game_event, statement_receipt}'::text[]) AS name
     UNION
-    SELECT name, relid
-    FROM unnest('{game, game_session, game_event, statement_receipt}'::text[]) AS name,
-         pg_partition_tree(name::regclass)
+    SELECT name, inhrelid
+    FROM unnest('{game, game_session, game_event, statement_receipt}'::text[]) AS name
+    JOIN pg_inherits ON inhparent = name::regclass
 )
 SELECT clock_timestamp(), session.*,
        activity.connections, current_setting('max_connections')::bigint,

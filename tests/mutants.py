@@ -1407,6 +1407,14 @@ MUTANTS = [
         "test_the_events_take_their_conversion_with_them_when_they_are_rolled_back",
     ),
     mutant(
+        "look-at-the-layout-holds-partitions",
+        "partitioning",
+        "sql/partitioning/table.sql",
+        "SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid",
+        "SELECT relid FROM pg_partition_tree(c.oid)",
+        "integration/test_partitioning.py::test_who_only_looks_holds_no_partition",
+    ),
+    mutant(
         "revoked-session-holds-the-floor",
         "revoke_session",
         "sql/acknowledge.sql",

@@ -46,18 +46,21 @@ class Server:
 
     def create_blank(self) -> str:
         """A new database with nothing in it; returns its conninfo."""
-        name = next(self._names)
-        self.execute("CREATE DATABASE {name} TEMPLATE template0", name=name)
-        return make_conninfo(self.conninfo, dbname=name)
+        return self._create("template0")
 
     def create_migrated(self) -> str:
         """A new database with the schema in it; returns its conninfo."""
         if self._template is None:
             self._template = self.create_blank()
             registry.migrate(self._template)
+        return self._create(name_of(self._template))
+
+    def _create(self, template: str) -> str:
         name = next(self._names)
-        template = name_of(self._template)
         self.execute("CREATE DATABASE {name} TEMPLATE {template}", name=name, template=template)
+        # By default it is a second, and who gives up before that hides a deadlock.
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            self.execute("ALTER DATABASE {name} SET deadlock_timeout = '20ms'", name=name)
         return make_conninfo(self.conninfo, dbname=name)
 
     def drop(self, conninfo: str) -> None:

@@ -12,5 +12,5 @@ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass(%(name)s)
   AND coalesce(k.contype, 'f') NOT IN ('p', 'n', 'c')
   AND NOT coalesce(t.tgname = ANY (%(triggers)s) OR t.tgisinternal, false)
   AND NOT (d.classid = 'pg_class'::regclass
-           AND d.objid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))))
+           AND d.objid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(name)s)))
 ORDER BY 1

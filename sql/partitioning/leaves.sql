@@ -7,9 +7,8 @@ SELECT relname::text, coalesce(reloptions, '{}'),
 FROM (
     SELECT c.*, regexp_match(pg_get_expr(c.relpartbound, c.oid),
                              $$FROM \('([^']+)'\) TO \('([^']+)'\)$$) AS bound
-    -- The tree of a plain table is empty.
     FROM (SELECT to_regclass(%(name)s) AS oid
-          UNION SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))) AS part
+          UNION SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(name)s)) AS part
     JOIN pg_class AS c ON c.oid = part.oid
     WHERE c.relkind = 'r'
 ) AS leaf

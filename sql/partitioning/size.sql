@@ -2,4 +2,4 @@
 -- Locks nothing.
 SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
 FROM (SELECT to_regclass(%(name)s) AS oid
-      UNION SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))) AS part
+      UNION SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(name)s)) AS part

@@ -9,7 +9,8 @@ SELECT n.nspname, pg_get_userbyid(c.relowner), c.relkind = 'p',
        (SELECT array_agg(attname::text ORDER BY attnum)
         FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
        coalesce((SELECT array_agg(index.relname::text ORDER BY index.relname)
-                 FROM (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)) AS part (oid)
+                 FROM (SELECT c.oid UNION SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid)
+                      AS part (oid)
                  JOIN pg_index AS i ON i.indrelid = part.oid
                  JOIN pg_class AS index ON index.oid = i.indexrelid), '{}')
 FROM pg_class AS c

@@ -7,8 +7,8 @@ WHERE l.granted AND l.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.relation IN (
       SELECT to_regclass(name) FROM unnest(%(names)s::text[]) AS name
-      UNION SELECT relid
-      FROM unnest(%(names)s::text[]) AS name, pg_partition_tree(to_regclass(name)))
+      UNION SELECT inhrelid
+      FROM unnest(%(names)s::text[]) AS name JOIN pg_inherits ON inhparent = to_regclass(name))
 GROUP BY l.pid, a.xact_start
 ORDER BY a.xact_start
 LIMIT 3

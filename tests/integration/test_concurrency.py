@@ -47,7 +47,7 @@ from registry import (
 from registry.queries import queries
 
 PATIENT = {"lock_timeout": 30.0, "statement_timeout": 30.0, "pool_timeout": 30.0}
-"""A busy machine is no reason to fail; a deadlock is found by the server within a second."""
+"""A busy machine is no reason to fail."""
 
 THREADS = 16
 

@@ -59,6 +59,7 @@ from registry.partitioning.moving import Mover, Outcome
 from registry.partitioning.queries import filled, queries
 from registry.progress import Advance, Silent
 from registry.queries import queries as main_queries
+from registry.resources import folder
 from registry.settings import server_settings
 
 pytestmark = pytest.mark.owner
@@ -1294,6 +1295,43 @@ def test_a_cleanup_drops_while_all_go_on(aged: str) -> None:
         registry.cleanup_expired_sessions()
     play.check(aged)
     assert old not in partitions(aged)
+
+
+NAMED = {"name": "game_event"}
+LOOKS: dict[str, dict[str, object]] = {
+    "doctor_indexes": {"tables": ["game", "game_event"]},
+    "doctor_tables": {"tables": ["game", "game_event"]},
+    "top_server": {"most": 10, "stale": 30.0},
+    "partitioning/foreign_objects": {**NAMED, "triggers": []},
+    "partitioning/leaves": NAMED,
+    "partitioning/size": NAMED,
+    "partitioning/table": NAMED,
+    "partitioning/users": {"names": ["game_event"]},
+}
+"""The queries that look at partitions as the catalogue has them."""
+
+
+def test_all_that_look_at_partitions_are_tried() -> None:
+    looking = [
+        str(path.relative_to(folder("sql")).with_suffix(""))
+        for path in folder("sql").rglob("*.sql")
+        if re.search("pg_inherits|pg_partition_(tree|ancestors)", path.read_text())
+    ]
+    assert sorted(looking) == sorted(LOOKS)
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_who_only_looks_holds_no_partition(name: str, aged: str) -> None:
+    """Who drops one locks the table, then that, then the one for the rest: to hold any of them and
+    want another, without the table, as pg_partition_tree does, would be a deadlock."""
+    text = (folder("sql") / f"{name}.sql").read_bytes()
+    leaves = partitions(aged)
+    with psycopg.connect(aged) as connection:
+        asking.ask(connection, text, LOOKS[name])
+        locks = "SELECT relation::regclass::text FROM pg_locks WHERE pid = pg_backend_pid()"
+        locked = {table for (table,) in connection.execute(locks.encode())}
+    assert len(leaves) > 3
+    assert locked & {*leaves} == set()
 
 
 SEGMENTS = {"game_ids": ["game 1", "game 7"], "afters": [3, 20], "throughs": [2**63 - 1, 60]}
