@@ -8,7 +8,8 @@ from itertools import count
 from typing import Any
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import Connection, errors, generators
+from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
@@ -43,11 +44,24 @@ def answer_of(connection: Connection[Any], statements: Sequence[Statement]) -> S
     """The last statement's rows; several go out as one transaction in one round trip."""
     if len(statements) == 1:
         return execute(connection, *statements[0]).fetchall()
-    with connection.pipeline():
+    with connection.pipeline() as pipeline:
+        pipeline.__class__ = _Pipeline
         _, *answers, _ = [
             execute(connection, *statement) for statement in [_BEGIN, *statements, _COMMIT]
         ]
     return answers[-1].fetchall()
+
+
+class _Pipeline(psycopg.Pipeline):
+    """Sends nothing behind the Sync at its end.
+
+    psycopg's own sends a Flush if the answers are not there yet. Behind a pooler that can come
+    after the transaction: it gets a server connection then and keeps it, as nothing answers it.
+    """
+
+    def _fetch_gen(self, *, flush: bool) -> PQGen[None]:
+        yield from generators.send(self.pgconn)  # what the network has not taken yet
+        yield from super()._fetch_gen(flush=False)
 
 
 def row_within(

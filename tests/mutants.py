@@ -1407,6 +1407,14 @@ MUTANTS = [
         "test_the_events_take_their_conversion_with_them_when_they_are_rolled_back",
     ),
     mutant(
+        "pipeline-ends-with-a-flush",
+        "poolers",
+        "registry/statements.py",
+        "        pipeline.__class__ = _Pipeline\n",
+        "",
+        "integration/test_pooler.py::test_nothing_is_sent_behind_the_end_of_a_transaction",
+    ),
+    mutant(
         "look-at-the-layout-holds-partitions",
         "partitioning",
         "sql/partitioning/table.sql",

@@ -85,4 +85,5 @@ def pgbouncer(conninfo: str, *, size: int = 2, mode: str = "transaction") -> Ite
         if process is not None:
             process.terminate()
             process.wait(10)
+            print((folder / "log").read_text())  # for who looks why a test failed
         shutil.rmtree(folder, ignore_errors=True)

@@ -54,6 +54,8 @@ class Relay:
         self._late = threading.Event()
         self.late_answers: list[bytes] = []
         """What the server said to the requests that came late."""
+        self.requests: list[bytes] = []
+        """What was passed on to the server."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def arm(
@@ -124,6 +126,7 @@ class Relay:
                         self._spring(trap, data, client, server)
                         return
                     else:
+                        self.requests.append(data)
                         server.sendall(data)
         except (OSError, ValueError):  # one broke, or was closed by another thread
             _close(client, server)

@@ -12,6 +12,7 @@ from integration.test_upkeep import fill
 from pooler import pgbouncer
 from probes import ADVISORY_LOCKS, PATIENT, configured, held, in_thread, rows, until_blocked, value
 from psycopg_pool import ConnectionPool
+from relay import relayed
 from support import name_of
 
 from registry import (
@@ -50,6 +51,23 @@ def pooled(request: pytest.FixtureRequest, through: str) -> Iterator[GameSession
         # psycopg prepares what comes back five times, if it is not told otherwise.
         with ConnectionPool(through, min_size=4, max_size=8, open=True) as pool:
             yield GameSessionRegistry(pool, config=RegistryConfig(**PATIENT))
+
+
+def test_nothing_is_sent_behind_the_end_of_a_transaction(conninfo: str) -> None:
+    """PgBouncer would find a server connection for it, and keep that until the client's next call:
+    for a Flush, which psycopg sends at the end of a pipeline, there is no answer to wait for."""
+    with (
+        relayed(conninfo) as relay,
+        ConnectionPool(relay.conninfo, min_size=1, max_size=1, open=True) as pool,
+    ):
+        registry = GameSessionRegistry(pool, config=RegistryConfig(**PATIENT))
+        session = registry.issue_resume_token("game", "player").session
+        for turn in range(20):
+            registry.record_event("game", turn)
+            registry.heartbeat(session.session_id)
+        told = b"".join(relay.requests)
+    assert b"COMMIT" in told
+    assert b"H\x00\x00\x00\x04" not in told
 
 
 def session_settings(through: str) -> set[tuple[str, ...]]:
