@@ -80,6 +80,9 @@ class Play:
         registry.fetch_events_since(game, 40)
         with suppress(RegistryError):
             registry.resume(issued.token, after=0)
+        # Beside a writer at work it would be recorded by that, in a batch.
+        combiner = registry._writer.combiner
+        wait_until(lambda: combiner._resting == len(combiner._writers))
         self._relay.arm("record_event", "request lost")
         registry.record_event(game, 1)
 
