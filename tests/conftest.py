@@ -18,7 +18,8 @@ from support import Clock, Server
 from registry import EmbeddedPostgres, GameSessionRegistry, RegistryConfig, combining, keeping
 
 # No test cuts the power: what a crash of the server alone loses is the same without fsync.
-SETTINGS = {"max_connections": 300, "fsync": "off"}
+# Deadlocks are looked for at once: by default after a second, and who gives up before hides one.
+SETTINGS = {"max_connections": 300, "fsync": "off", "deadlock_timeout": "20ms"}
 
 
 @pytest.fixture(scope="session")

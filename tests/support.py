@@ -58,9 +58,6 @@ class Server:
     def _create(self, template: str) -> str:
         name = next(self._names)
         self.execute("CREATE DATABASE {name} TEMPLATE {template}", name=name, template=template)
-        # By default it is a second, and who gives up before that hides a deadlock.
-        with suppress(psycopg.errors.InsufficientPrivilege):
-            self.execute("ALTER DATABASE {name} SET deadlock_timeout = '20ms'", name=name)
         return make_conninfo(self.conninfo, dbname=name)
 
     def drop(self, conninfo: str) -> None:

@@ -225,7 +225,9 @@ def test_calls_of_many_threads_share_the_standbys_answer(registry: Registry, pai
     assert asked(registry) < len(pages)
 
 
-def test_a_page_that_the_primary_sends_whole_asks_no_standby(registry: Registry) -> None:
+def test_a_page_that_the_primary_sends_whole_asks_no_standby(
+    registry: Registry, pair: Pair
+) -> None:
     issued = registry.issue_resume_token("game", "ann")
     registry.record_events("game", range(1, 21))
     right(registry.fetch_events_since("game", 15), 16, 20, 20)
@@ -235,6 +237,7 @@ def test_a_page_that_the_primary_sends_whole_asks_no_standby(registry: Registry)
     with suppress(InvalidToken):
         registry.resume(issued.token[:-6] + "AAAAAA", after=0)
     assert asked(registry) == 0
+    pair.catch_up()
     assert registry.fetch_events_since("game", 0).source == "standby"
     assert asked(registry) == 1
 
