@@ -29,6 +29,8 @@ from rich.progress import Progress, TextColumn
 
 from registry import EmbeddedPostgres, GameSessionRegistry, Maintenance, RegistryConfig
 from registry.maintenance import Outcome
+from registry.partitioning.layouts import EVENTS
+from registry.partitioning.queries import queries
 
 from .cases.acknowledge import OurAcknowledge
 from .measure import Callers, Sample, interleave, opened
@@ -243,10 +245,7 @@ def _create(conninfo: str, name: str, template: str | None) -> None:
 
 def _megabytes(conninfo: str) -> float:
     with psycopg.connect(conninfo) as connection:
-        row = connection.execute(
-            "SELECT sum(pg_total_relation_size(oid)) FROM (SELECT 'game_event'::regclass::oid "
-            "UNION SELECT relid FROM pg_partition_tree('game_event')) AS part (oid)"
-        ).fetchone()
+        row = connection.execute(queries.size, {"name": EVENTS}).fetchone()
     assert row is not None
     return float(row[0]) / 1e6
 

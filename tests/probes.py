@@ -200,6 +200,12 @@ def waiting(combiner: Combiner[Any, Any]) -> int:
     return len(combiner._inbox) + sum(map(len, list(combiner._waiting.values())))
 
 
+def until_writers_rest(combiner: Combiner[Any, Any]) -> None:
+    """Waits until the next call would be done by its own thread, not by a writer on its way to
+    rest."""
+    wait_until(lambda: combiner._resting == len(combiner._writers), timeout=PATIENCE)
+
+
 def queued(combiner: Combiner[Any, Any], call: Callable[[], T]) -> Future[T]:
     """A call of another thread, which waits for a writer by the time that this returns."""
     before = waiting(combiner)

@@ -23,6 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from probes import until_writers_rest
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from relay import relayed
@@ -80,9 +81,7 @@ class Play:
         registry.fetch_events_since(game, 40)
         with suppress(RegistryError):
             registry.resume(issued.token, after=0)
-        # Beside a writer at work it would be recorded by that, in a batch.
-        combiner = registry._writer.combiner
-        wait_until(lambda: combiner._resting == len(combiner._writers))
+        until_writers_rest(registry._writer.combiner)  # else it may be recorded in a batch
         self._relay.arm("record_event", "request lost")
         registry.record_event(game, 1)
 

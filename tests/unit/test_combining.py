@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from probes import PATIENCE as LONG
-from probes import in_thread, queued, waiting
+from probes import in_thread, queued, until_writers_rest, waiting
 from support import wait_until
 
 from registry import OutcomeUnknown, RegistryConfig, RegistryUnavailable, combining
@@ -160,8 +160,7 @@ def send(combiner: Combiner[str, str], key: str, job: str, weight: int = 1) -> F
 @contextmanager
 def busy(desk: Desk, combiner: Combiner[str, str], key: str = "busy") -> Iterator[None]:
     """Within this one thread does a call alone and a writer is busy with another one."""
-    # A writer that is on its way to rest would have the first call, too.
-    wait_until(lambda: combiner._resting == len(combiner._writers))
+    until_writers_rest(combiner)
     with ExitStack() as stack:
         stack.enter_context(desk.held("first"))
         first = in_thread(lambda: combiner.call("first", "first", 1))
